@@ -55,7 +55,7 @@ def _read_csv(file, folder):
             rows.append((f"{folder}/{name}", "train" if train else "test", c, track, frame, w, h, x1, y1, x2, y2))
     return rows
 
-# %% ../nbs/02_data.ipynb #fda95eb4
+# %% ../nbs/02_data.ipynb #32ff8ddb
 def _compare(root, folder, rows):
     "Sentences about rows without an image and images without a row."
     try: here = {f"{folder}/{e.name}" for e in os.scandir(root/folder) if e.name.endswith(".ppm")}
@@ -64,19 +64,20 @@ def _compare(root, folder, rows):
     missing, extra = sorted(listed - here), sorted(here - listed)
     twice = ["has an image twice"] if len(listed) < len(rows) else []
     return [f"{folder}: {s}" for s in twice
-            + ([f"{len(missing):,} of {len(listed):,} images are missing, first {missing[0][-15:]}"] if missing else [])
-            + ([f"{len(extra):,} images are in no table, first {extra[0][-15:]}"] if extra else [])]
+            + ([f"{len(missing):,} of {len(listed):,} images are missing, first {PurePosixPath(missing[0]).name}"] if missing else [])
+            + ([f"{len(extra):,} images are in no table, first {PurePosixPath(extra[0]).name}"] if extra else [])]
 
-# %% ../nbs/02_data.ipynb #9a8f4d99
+# %% ../nbs/02_data.ipynb #67199aba
 def _scan(root):
     "All rows under `root`, in order, and a sentence for whatever is wrong."
-    rows, problems, n = [], [], []
+    rows, problems = [], []
     train = [f"{TRAIN_IMAGES}/{c:05d}" for c in range(NUM_CLASSES) if (root/TRAIN_IMAGES/f"{c:05d}").is_dir()]
     if not train: problems.append(f"{TRAIN_IMAGES} is missing")
     for folder in (*train, TEST_IMAGES):
         table = TEST_CSV if folder == TEST_IMAGES else f"{folder}/GT-{folder[-5:]}.csv"
         try: new = sorted(_read_csv(root/table, folder))
-        except FileNotFoundError: problems.append(f"{table} is missing"); continue
+        except FileNotFoundError:
+            problems += [f"{p} is missing" for p in (table, folder) if not (root/p).exists()]; continue
         except (OSError, ValueError) as e: problems.append(f"{table}: {e}"); continue
         problems += _compare(root, folder, new); rows += new
     n_test = sum(r[1] == "test" for r in rows)
