@@ -1,5 +1,5 @@
 """The wheel: what it holds, what it says of itself, and that it works where only the serving floor is installed."""
-import email, os, re, socket, subprocess, sys, sysconfig, time, venv, zipfile
+import email, os, re, shutil, socket, subprocess, sys, time, venv, zipfile
 from pathlib import Path
 
 import httpx
@@ -15,13 +15,12 @@ def run(*command, **kwargs):
     "Run a command outside the checkout's reach; its output is the failure's message."
     env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")} | kwargs.pop("env", {})
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True, env=env, **kwargs)
-    assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     return done.stdout
 
 
 def copy_of_checkout(target):
     "The package's files as git would give them, so that nothing left over in the checkout reaches the wheel."
-    import shutil
     skip = shutil.ignore_patterns(".*", "_proc", "_docs", "build", "dist", "*.egg-info", "__pycache__", "runs")
     return Path(shutil.copytree(ROOT, target, ignore=skip))
 
@@ -77,7 +76,7 @@ def test_installed_wheel_imports_without_the_training_floor(wheel, tmp_path):
     python = environment(tmp_path / "env")
     run(sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-index", wheel)
     own = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
-    (own / "borrowed.pth").write_text("\n".join({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}))
+    (own / "borrowed.pth").write_text("\n".join(p for p in sys.path if p.endswith("-packages")))
     code = f"""if 1:
         import sys
         for name in {TRAINING_ONLY}: sys.modules[name] = None
