@@ -87,14 +87,16 @@ def _shrunk(p, by): return p.mean(0) + (p - p.mean(0)) * by
 
 _TRIANGLE = np.array([[50, 11], [95, 89], [5, 89]], float)
 
-# %% ../nbs/01_signs.ipynb #6e94a49e
+# %% ../nbs/01_signs.ipynb #f1803f1e
 def _prohibition(image): _layers(image, (_WHITE, _disc(50), 0), (_RED, _disc(48.3), 0), (_WHITE, _disc(35), 0))
 def _derestriction(image): _layers(image, (_WHITE, _disc(50), 0), (_BLACK, _disc(49), 0), (_WHITE, _disc(46.5), 0))
 def _mandatory(image): _layers(image, (_WHITE, _disc(50), 0), (_BLUE, _disc(47.7), 0))
 def _warning(image, points=_TRIANGLE):
     _layers(image, (_WHITE, points, 5), (_RED, points, 3.5), (_WHITE, _shrunk(points, .77), 0))
 def _yield(image): _warning(image, _TRIANGLE * (1, -1) + (0, 100))
-def _no_entry(image): _layers(image, (_WHITE, _disc(50), 0), (_RED, _disc(48.3), 0), (_WHITE, np.array([[9.5, 41.5], [90.5, 41.5], [90.5, 58.5], [9.5, 58.5]]), 0))
+def _no_entry(image):
+    bar = np.array([[9.5, 41.5], [90.5, 41.5], [90.5, 58.5], [9.5, 58.5]])
+    _layers(image, (_WHITE, _disc(50), 0), (_RED, _disc(48.3), 0), (_WHITE, bar, 0))
 def _octagon(image): _layers(image, (_WHITE, _regular(8, 53, 22.5), .9), (_RED, _regular(8, 50, 22.5), .5))
 def _priority(image):
     _layers(image, (_WHITE, _regular(4, 46, 0), 3.8), (_BLACK, _regular(4, 45, 0), 2.9), (_WHITE, _regular(4, 44, 0), 2),
@@ -198,17 +200,20 @@ def _stripes(image):
         half = (47**2 - d * d) ** .5
         _draw(image, f"2.4: M{-half} {d} L{half} {d}", _BLACK, (50, 50), angle=-45)
 
-# %% ../nbs/01_signs.ipynb #acf4b5bf
+# %% ../nbs/01_signs.ipynb #df2928fc
 def _limit(text, colour=_BLACK):
     sizes = dict(width=51, height=42, stroke=5.3, gap=3) if len(text) == 2 else dict(width=57, height=38, stroke=5, gap=3)
     return lambda image: _write(image, text, colour, **sizes)
 
 def _symbol(symbol, colour=_BLACK, **where): return lambda image: _draw(image, symbol, colour, **where)
-def _cars(left, right, k=1): return _symbol(_CAR, left, at=(50 - 17.3 * k, 50), scale=k), _symbol(_CAR, right, at=(50 + 17.3 * k, 50), scale=k)
-def _overtaking(left, right, k=1): return _symbol(_LORRY_REAR, left, at=(50 - 18 * k, 47.5), scale=k), _symbol(_CAR, right, at=(50 + 17 * k, 47.5 + 8 * k), scale=k)
+def _cars(left, right, k=1):
+    return _symbol(_CAR, left, at=(50 - 17.3 * k, 50), scale=k), _symbol(_CAR, right, at=(50 + 17.3 * k, 50), scale=k)
+def _overtaking(left, right, k=1):
+    return _symbol(_LORRY_REAR, left, at=(50 - 18 * k, 47.5), scale=k), _symbol(_CAR, right, at=(50 + 17 * k, 47.5 + 8 * k), scale=k)
 def _spun(symbol, n, colour, at): return [_symbol(symbol, colour, at=at, angle=a) for a in range(0, 360, 360 // n)]
 def _lights(): return [_symbol(f"fill: O50 {y} 5.1 5.1", c) for y, c in ((43.5, _RED), (58, _YELLOW), (72.5, _GREEN))]
 
+# %% ../nbs/01_signs.ipynb #68154b12
 _SIGNS = {  # class: ground, then what is drawn on it
     **{i: (_prohibition, _limit(t)) for i, t in {0: "20", 1: "30", 2: "50", 3: "60", 4: "70", 5: "80", 7: "100", 8: "120"}.items()},
     6: (_derestriction, lambda image: _write(image, "80", _GREY, 62, 50, 6.8, 3), _stripes), 9: (_prohibition, *_cars(_RED, _BLACK)),
@@ -247,7 +252,7 @@ def draw_sign(
     "A sign drawn at any size, smooth at its edges; `ValueError` for a number that is no class."
     return _drawn(class_id, size).copy()
 
-# %% ../nbs/01_signs.ipynb #7342ea47
+# %% ../nbs/01_signs.ipynb #7ad195f4
 @functools.lru_cache(256)
 def legend_png(
     class_id:int, # class number, 0 to 42
@@ -256,11 +261,13 @@ def legend_png(
     "A sign as a PNG file, for pages; kept once made."
     return cv2.imencode(".png", cv2.cvtColor(_drawn(class_id, size), cv2.COLOR_RGBA2BGRA))[1].tobytes()
 
+# %% ../nbs/01_signs.ipynb #7a1ed43c
 def sign_sheet(
     size:int=72,    # side of a sign, px
     columns:int=9,  # signs a row
 ) -> np.ndarray: # (height, width, 3) uint8 RGB
     "All 43 signs, each above its class number, in one picture."
+    font = cv2.FONT_HERSHEY_SIMPLEX
     pad, label = size // 8, max(12, size // 4)
     cell = (size + pad + label, size + pad)
     sheet = np.full((-(-NUM_CLASSES // columns) * cell[0] + pad, columns * cell[1] + pad, 3), 242, np.uint8)
@@ -268,8 +275,9 @@ def sign_sheet(
         y, x = i // columns * cell[0] + pad, i % columns * cell[1] + pad
         sign, spot = _drawn(i, size), sheet[y:y+size, x:x+size]
         spot[:] = spot + (sign[..., :3].astype(float) - spot) * (sign[..., 3:] / 255) + .5
-        (w, _), _ = cv2.getTextSize(str(i), cv2.FONT_HERSHEY_SIMPLEX, label / 34, 1)
-        cv2.putText(sheet, str(i), (x + (size - w) // 2, y + size + label * 3 // 4), cv2.FONT_HERSHEY_SIMPLEX, label / 34, (60, 60, 60), 1, cv2.LINE_AA)
+        (w, _), _ = cv2.getTextSize(str(i), font, label / 34, 1)
+        corner = (x + (size - w) // 2, y + size + label * 3 // 4)
+        cv2.putText(sheet, str(i), corner, font, label / 34, (60, 60, 60), 1, cv2.LINE_AA)
     return sheet
 
 # %% ../nbs/01_signs.ipynb #120552a2
@@ -305,7 +313,7 @@ def _background(rng, size=128):
         cv2.line(image, tuple(a.astype(int).tolist()), tuple(b.astype(int).tolist()), colour, width, cv2.LINE_AA)
     return image
 
-# %% ../nbs/01_signs.ipynb #b1f04fef
+# %% ../nbs/01_signs.ipynb #cf99d1c7
 @dataclass
 class _Scene:
     "What the shots of one physical sign share."
@@ -325,7 +333,9 @@ class _Scene:
     blur: float             # standard deviation, sign's size being 1
     grain: float            # standard deviation of the noise
 
+# %% ../nbs/01_signs.ipynb #453e9316
 def _scene(class_id, rng):
+    "Draw a scene: what is typical was set by eye, beside photographs."
     return _Scene(class_id, _background(rng), rng.normal(0, .035, (4, 2)), rng.normal(0, 4), exp(rng.normal(0, .06)),
         light=exp(rng.uniform(-1.8, .4)), behind=exp(rng.normal(-.25, .4)), cast=np.exp(rng.normal(0, .06, 3)), gamma=exp(rng.normal(0, .2)),
         fade=rng.uniform(0, .6)**2, haze=rng.uniform(0, .35)**2, shade=rng.normal(0, .25, 2), shadow=rng.random() < .15,
@@ -447,7 +457,7 @@ def _write_set(root, n, seed):
     order = np.random.default_rng([seed, 2, n]).permutation(len(test))
     _write_images(root / "GTSRB/Final_Test/Images", root / "GT-final_test.csv", [(f"{i:05d}.ppm", *test[j]) for i, j in enumerate(order)])
 
-# %% ../nbs/01_signs.ipynb #5255de8c
+# %% ../nbs/01_signs.ipynb #736e920e
 SYNTHETIC_VERSION = 1  # grows when the same n and seed give other files
 
 def _is_set(root, card):
@@ -458,6 +468,7 @@ def _is_set(root, card):
     if found == card: return True
     raise FileExistsError(f"{root} already holds {found}, not the synthetic set {card}: choose another folder")
 
+# %% ../nbs/01_signs.ipynb #d1585d80
 def synthetic_dataset(
     root:str|os.PathLike, # folder to make; it may exist only when empty or when it is this very set
     n:int,                # training images, at least 43; the test part has n // 3
