@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ARTEFACTS', 'CARD_FORMAT', 'CHUNK', 'ArtefactError', 'artefact_folder', 'check_card', 'read_artefact', 'usable_cpus',
-           'open_session', 'Candidate', 'Prediction', 'PredictionError', 'softmax', 'chunked', 'Predictor']
+           'open_session', 'Candidate', 'Prediction', 'PredictionError', 'softmax', 'each_image', 'Predictor']
 
 # %% ../nbs/11_predict.ipynb #3c2cbf99
 import hashlib, importlib.resources, json, math, os
@@ -114,20 +114,18 @@ def softmax(
     x = np.exp(x - x.max(axis=1, keepdims=True))
     return (x / x.sum(axis=1, keepdims=True)).astype(np.float32)
 
-# %% ../nbs/11_predict.ipynb #1eaf5171
+# %% ../nbs/11_predict.ipynb #04ffa8fc
 CHUNK = 256  # images that are decoded and run together
 
-def chunked(
-    images,          # an iterable of images
-    size:int=CHUNK,  # images in a list
-):
-    "Lists of at most `size` images; `TypeError` for a single image."
+def each_image(
+    images, # an iterable of images
+): # an iterator over them; `TypeError` for a single image
+    "Iterate over images, and refuse one image where many are meant."
     if isinstance(images, (str, bytes, bytearray, os.PathLike)) or getattr(images, "ndim", 4) != 4:
         raise TypeError("images must be a list (or another iterable) of images, not one image")
-    images = iter(images)
-    while chunk := list(islice(images, size)): yield chunk
+    return iter(images)
 
-# %% ../nbs/11_predict.ipynb #0272f69b
+# %% ../nbs/11_predict.ipynb #195ec83b
 class Predictor:
     "An artefact, ready to answer. Threads may share it."
     def __init__(self,
@@ -154,8 +152,9 @@ class Predictor:
         images, # iterable of bytes, paths or (h, w, 3) uint8 RGB arrays
     ) -> np.ndarray: # (n, 43) float32, rows sum to 1
         "Class probabilities; the first image that cannot be read raises as in `load_image`."
-        rows = [self._run(self.preprocess.squares(chunk, self.limits)) for chunk in chunked(images)]
-        return np.concatenate(rows) if rows else np.zeros((0, NUM_CLASSES), np.float32)
+        images, rows = each_image(images), [np.zeros((0, NUM_CLASSES), np.float32)]
+        while len(squares := self.preprocess.squares(islice(images, CHUNK), self.limits)): rows.append(self._run(squares))
+        return np.concatenate(rows)
 
     def _square(self, image):
         "(s, s, 3) uint8, or the `PredictionError` that says why not."
@@ -176,9 +175,8 @@ class Predictor:
     ) -> list[Prediction|PredictionError]: # one per image, in order
         "Predictions; an image that cannot be read is a `PredictionError` in its place and costs the others nothing."
         if not 1 <= top_k <= NUM_CLASSES: raise ValueError(f"top_k is 1 to {NUM_CLASSES}, not {top_k}")
-        out = []
-        for chunk in chunked(images):
-            squares = [self._square(i) for i in chunk]
+        images, out = each_image(images), []
+        while squares := [self._square(i) for i in islice(images, CHUNK)]:
             good = [s for s in squares if isinstance(s, np.ndarray)]
             rows = iter(self._run(np.stack(good)) if good else ())
             out += [self._prediction(next(rows), top_k) if isinstance(s, np.ndarray) else s for s in squares]
