@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['MiB', 'log', 'router', 'STATIC', 'SWAGGER', 'SECURITY_HEADERS', 'Settings', 'settings_from', 'Refusal', 'busy',
            'on_refusal', 'on_http_error', 'on_invalid', 'on_crash', 'Upload', 'UploadReader', 'text_of',
-           'check_uploads', 'read_uploads', 'cut', 'answer', 'Problem', 'FileError', 'Ranked', 'Answer', 'Place',
-           'ListedAnswer', 'ListedError', 'Answers', 'Abandoned', 'Service', 'Metrics', 'predict', 'healthz', 'readyz',
-           'metrics', 'model', 'classes', 'legend', 'page', 'docs', 'Envelope', 'BriefStartup', 'draining', 'lifespan',
-           'create_app']
+           'check_uploads', 'body_too_large', 'reader_for', 'read_uploads', 'cut', 'answer', 'Problem', 'FileError',
+           'Ranked', 'Answer', 'Place', 'ListedAnswer', 'ListedError', 'Answers', 'Abandoned', 'Service', 'Metrics',
+           'predict', 'healthz', 'readyz', 'metrics', 'model', 'classes', 'legend', 'page', 'docs', 'Envelope',
+           'BriefStartup', 'draining', 'lifespan', 'create_app']
 
 # %% ../nbs/12_api.ipynb #745b4457
 import asyncio, importlib.resources, logging, math, os, signal, threading, time
@@ -185,39 +185,44 @@ def check_uploads(
         raise Refusal(422, "duplicate_names", f"several files are called {some}; rename them or ask for ?format=list", names=twice)
     return uploads
 
-# %% ../nbs/12_api.ipynb #5225d187
-def _boundary(request, settings):
-    "The multipart boundary, once the headers are acceptable."
-    kind, options = parse_options_header(request.headers.get("content-type"))
-    if kind != b"multipart/form-data":
-        raise Refusal(422, "no_files", "no file in the request: send multipart/form-data with the field 'files'")
-    if not options.get(b"boundary"): raise Refusal(400, "malformed_body", "the Content-Type header has no boundary")
-    if int(request.headers.get("content-length", 0)) > settings.max_body_bytes: raise _body_too_large(settings)
-    return options[b"boundary"]
+# %% ../nbs/12_api.ipynb #8a085006
+_MULTIPART = "send multipart/form-data with the field 'files'"
+_malformed = partial(Refusal, 400, "malformed_body")
 
-def _body_too_large(settings):
+def body_too_large(settings):
     return Refusal(413, "body_too_large", f"the request is larger than {settings.max_body_bytes:,} bytes; send fewer files at a time")
 
+def reader_for(
+    request:Request,   # POST with a multipart body
+    settings:Settings,
+) -> UploadReader: # ready for the body; `Refusal` 400, 413 or 422 for headers that promise no good one
+    "A reader for this request's body."
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    if kind != b"multipart/form-data": raise Refusal(422, "no_files", f"no file in the request: {_MULTIPART}")
+    if not options.get(b"boundary"): raise _malformed("the Content-Type header has no boundary")
+    if int(request.headers.get("content-length", 0)) > settings.max_body_bytes: raise body_too_large(settings)
+    try: return UploadReader(options[b"boundary"], settings)
+    except FormParserError: raise _malformed("the boundary in the Content-Type header is too long") from None
+
+# %% ../nbs/12_api.ipynb #d16a6196
 async def read_uploads(
     request:Request, # POST with a multipart body
-    service,         # a `Service`, which keeps count of the memory held
-    reader,          # an `UploadReader`
+    reader,          # its `UploadReader`
+    service,         # a `Service`, which knows the memory held by all requests
 ) -> list: # of `Upload`
     "Read a request's files as they arrive; `Refusal` 400, 408, 413, 422 or 429."
     settings, total = service.settings, 0
     try:
         async with asyncio.timeout(settings.read_seconds):
             async for chunk in request.stream():
-                if (total := total + len(chunk)) > settings.max_body_bytes: raise _body_too_large(settings)
-                before = reader.held
+                if (total := total + len(chunk)) > settings.max_body_bytes: raise body_too_large(settings)
                 reader.parser.write(chunk)
-                service.held += reader.held - before
                 if service.held > settings.max_held_bytes: raise busy("too many uploads at a time")
-    except TimeoutError:
-        raise Refusal(408, "upload_too_slow", f"the request took longer than {settings.read_seconds:g} s to arrive", {"Connection": "close"}) from None
-    except FormParserError: raise Refusal(400, "malformed_body", "the body is not valid multipart/form-data") from None
+    except TimeoutError: raise Refusal(408, "upload_too_slow", f"the request took longer than {settings.read_seconds:g} s to arrive",
+                                       {"Connection": "close"}) from None
+    except FormParserError: raise _malformed("the body is not valid multipart/form-data") from None
     except ClientDisconnect: raise Refusal(400, "disconnected", "the client went away") from None
-    if not reader.complete: raise Refusal(400, "malformed_body", "the body ends before its closing boundary")
+    if not reader.complete: raise _malformed("the body ends before its closing boundary")
     return reader.uploads
 
 # %% ../nbs/12_api.ipynb #bd62ec7b
@@ -270,7 +275,7 @@ _RESPONSES = {200: dict(model=Answers, description="an answer or an error for ea
               "or a parameter is out of range"),
     **{status: dict(model=FileError, description=text) for status, text in _REFUSALS.items()}}
 
-# %% ../nbs/12_api.ipynb #dfb899f6
+# %% ../nbs/12_api.ipynb #0df1a2b2
 log = logging.getLogger("uvicorn.error")
 
 class Abandoned(Exception): "The client no longer waits for this."
@@ -282,7 +287,10 @@ class Service:
         predictor:Predictor|None=None, # None: loaded at start-up from `settings.model`
     ):
         self.settings, self.predictor, self.pool = settings, predictor, None
-        self.state, self.requests, self.held, self.metrics = "starting", 0, 0, Metrics(self)
+        self.state, self.readers, self.metrics = "starting", set(), Metrics(self)
+
+    @property
+    def held(self): "Uploads in memory, bytes"; return sum(r.held for r in self.readers)
 
     async def start(self):
         "Load the model in a thread; `ArtefactError` where it cannot be."
@@ -322,15 +330,17 @@ class Service:
         finally: stop.set()
 
     @contextmanager
-    def place(self):
+    def place(self,
+        reader, # the request's `UploadReader`
+    ):
         "A place in the queue for one request; `Refusal` 429 when it is full, 503 without a model."
         if self.predictor is None: raise Refusal(503, "not_ready", "no model is loaded yet", {"Retry-After": "1"})
-        if self.requests >= self.settings.max_requests: raise busy(f"{self.requests} requests are waiting already")
-        self.requests += 1
+        if len(self.readers) >= self.settings.max_requests: raise busy(f"{len(self.readers)} requests are waiting already")
+        self.readers.add(reader)
         try: yield
-        finally: self.requests -= 1
+        finally: self.readers.discard(reader)
 
-# %% ../nbs/12_api.ipynb #aa8da795
+# %% ../nbs/12_api.ipynb #c7a94b9e
 class Metrics:
     "What a service counts."
     def __init__(self, service):
@@ -342,7 +352,7 @@ class Metrics:
         self.classes = prom.Counter("gtsrb_predictions", "Predictions by class", ["class_id"], registry=r)
         self.batch_seconds = prom.Histogram("gtsrb_batch_seconds", "Decoding and inference of a request's images", registry=r)
         self.info = prom.Gauge("gtsrb_model_info", "The model that answers", ["name", "sha256"], registry=r)
-        for name, text, value in (("in_flight", "Requests being read, waiting or answered", lambda: service.requests),
+        for name, text, value in (("in_flight", "Requests being read, waiting or answered", lambda: len(service.readers)),
                 ("held_bytes", "Uploads in memory", lambda: service.held), ("ready", "1 when /readyz says 200", lambda: service.state == "ready")):
             prom.Gauge(f"gtsrb_{name}", text, registry=r).set_function(value)
 
@@ -353,7 +363,7 @@ class Metrics:
         for outcome, n in Counter(getattr(r, "code", "ok") for r in results).items(): self.images.labels(outcome).inc(n)
         for c, n in Counter(r.class_id for r in results if not isinstance(r, PredictionError)).items(): self.classes.labels(c).inc(n)
 
-# %% ../nbs/12_api.ipynb #e85869bf
+# %% ../nbs/12_api.ipynb #d02afca2
 router = APIRouter()
 
 @router.post("/predict", responses=_RESPONSES, openapi_extra={"requestBody": {"required": True, "content": _BODY}})
@@ -364,12 +374,10 @@ async def predict(
 ):
     "Classify one or many images (PPM/PGM, PNG, JPEG, BMP or WebP), sent as multipart/form-data in the field `files`."
     service = request.app.state.service
-    with service.place():
-        reader = UploadReader(_boundary(request, service.settings), service.settings)
-        try:
-            uploads = check_uploads(await read_uploads(request, service, reader), format == "map")
-            found = iter(await service.predict([u.data for u in uploads if not u.error], top_k or 1))
-        finally: service.held -= reader.held
+    reader = reader_for(request, service.settings)
+    with service.place(reader):
+        uploads = check_uploads(await read_uploads(request, reader, service), format == "map")
+        found = iter(await service.predict([u.data for u in uploads if not u.error], top_k or 1))
     results = [u.error or next(found) for u in uploads]
     service.metrics.count(results)
     answers = [answer(r, top_k) for r in results]
