@@ -6,9 +6,9 @@
 __all__ = ['MiB', 'log', 'router', 'STATIC', 'SWAGGER', 'SECURITY_HEADERS', 'Settings', 'settings_from', 'Refusal', 'busy',
            'on_refusal', 'on_http_error', 'on_invalid', 'on_crash', 'Upload', 'UploadReader', 'text_of',
            'check_uploads', 'body_too_large', 'reader_for', 'read_uploads', 'cut', 'answer', 'Problem', 'FileError',
-           'Ranked', 'Answer', 'Place', 'ListedAnswer', 'ListedError', 'Answers', 'Abandoned', 'Service', 'Metrics',
-           'predict', 'healthz', 'readyz', 'metrics', 'model', 'classes', 'legend', 'page', 'docs', 'Envelope',
-           'BriefStartup', 'draining', 'lifespan', 'create_app']
+           'Ranked', 'Answer', 'Place', 'ListedAnswer', 'ListedError', 'Answers', 'documented', 'Abandoned', 'Service',
+           'Metrics', 'predict', 'healthz', 'readyz', 'metrics', 'model', 'classes', 'legend', 'page', 'docs',
+           'Envelope', 'BriefStartup', 'draining', 'lifespan', 'create_app']
 
 # %% ../nbs/12_api.ipynb #745b4457
 import asyncio, importlib.resources, logging, math, os, signal, threading, time
@@ -35,10 +35,10 @@ from starlette.requests import ClientDisconnect
 from . import __version__
 from .core import CLASSES, MAX_PIXELS, NUM_CLASSES, OpenCVUnavailable
 
-# %% ../nbs/12_api.ipynb #b4430a97
+# %% ../nbs/12_api.ipynb #9cc90128
 try:
     from gtsrb.preprocess import Limits
-    from gtsrb.predict import ArtefactError, PredictionError, Predictor, usable_cpus
+    from gtsrb.predict import PredictionError, Predictor, usable_cpus
     from gtsrb.signs import legend_png
 except OpenCVUnavailable as e: raise SystemExit(str(e)) from None
 
@@ -98,7 +98,7 @@ class Refusal(Exception):
 
 def busy(message): return Refusal(429, "busy", message, {"Retry-After": "1"})
 
-# %% ../nbs/12_api.ipynb #aaf933af
+# %% ../nbs/12_api.ipynb #4c88d184
 def on_refusal(request, e): return JSONResponse(e.body, e.status, e.headers)
 
 def on_http_error(request, e):
@@ -110,7 +110,8 @@ def on_invalid(request, e):
     return JSONResponse({"error": {"code": "invalid_parameter", "message": text}}, 422)
 
 def on_crash(request, e):
-    return JSONResponse({"error": {"code": "internal_error", "message": "the service made a mistake; it is in its log"}}, 500)
+    "A mistake of ours: the traceback goes to the log, not to the client."
+    return JSONResponse({"error": {"code": "internal_error", "message": "the service made a mistake; its log says which"}}, 500, SECURITY_HEADERS)
 
 # %% ../nbs/12_api.ipynb #b3cd3e5c
 @dataclass
@@ -264,18 +265,29 @@ class ListedAnswer(Place, Answer): pass
 class ListedError(Place, FileError): pass
 class Answers(RootModel[dict[str, Answer|FileError] | list[ListedAnswer|ListedError]]): pass
 
-# %% ../nbs/12_api.ipynb #1cc8252a
-_FILES = dict(type="array", minItems=1, items=dict(type="string", format="binary", contentMediaType="application/octet-stream"))
+# %% ../nbs/12_api.ipynb #2836c4fb
+_FILES = dict(type="array", minItems=1, items=dict(type="string", contentMediaType="application/octet-stream"))
 _BODY = {"multipart/form-data": {"schema": dict(type="object", required=["files"], properties=dict(files=_FILES))}}
-_REFUSALS = {400: "the body is no complete multipart/form-data", 408: "the body took too long to arrive",
-    413: "the body is too large, or has too many files", 429: "too many requests at a time; see Retry-After",
-    503: "no model is loaded yet", 504: "the answer took too long"}
-_RESPONSES = {200: dict(model=Answers, description="an answer or an error for each file"),
-    422: dict(model=FileError|Answers, description="every file failed (the body as for 200), or there is no file, two share a name, "
-              "or a parameter is out of range"),
-    **{status: dict(model=FileError, description=text) for status, text in _REFUSALS.items()}}
 
-# %% ../nbs/12_api.ipynb #0df1a2b2
+def documented(
+    description:str, # when this answer is given
+    example,         # what it looks like
+    model=FileError, # its schema
+) -> dict: # for a route's `responses`
+    "An answer, for the API's description."
+    return dict(model=model, description=description, content={"application/json": {"example": example}})
+
+_REFUSALS = {400: ("malformed_body", "the body is no complete multipart/form-data"),
+    408: ("upload_too_slow", "the body took too long to arrive"), 413: ("body_too_large", "the body is too large, or has too many files"),
+    429: ("busy", "too many requests at a time; see Retry-After"), 503: ("not_ready", "no model is loaded yet"),
+    504: ("answer_too_slow", "the answer took too long")}
+_RESPONSES = {status: documented(text, {"error": {"code": code, "message": text}}) for status, (code, text) in _REFUSALS.items()} | {
+    200: documented("an answer or an error for each file", {"00053.ppm": {"class": 9, "confidence": 0.9998},
+        "notes.png": {"error": {"code": "unsupported_format", "message": "not a PPM/PGM, PNG, JPEG, BMP or WebP image"}}}, Answers),
+    422: documented("every file failed (the body as for 200); or there is no file, two share a name, a parameter is out of range",
+        {"error": {"code": "duplicate_names", "message": "several files are called a.png", "names": ["a.png"]}}, FileError|Answers)}
+
+# %% ../nbs/12_api.ipynb #3d3d3a1d
 log = logging.getLogger("uvicorn.error")
 
 class Abandoned(Exception): "The client no longer waits for this."
@@ -290,7 +302,9 @@ class Service:
         self.state, self.readers, self.metrics = "starting", set(), Metrics(self)
 
     @property
-    def held(self): "Uploads in memory, bytes"; return sum(r.held for r in self.readers)
+    def held(self):
+        "Uploads in memory, over all requests, bytes."
+        return sum(r.held for r in self.readers)
 
     async def start(self):
         "Load the model in a thread; `ArtefactError` where it cannot be."
@@ -304,7 +318,9 @@ class Service:
 
     async def warm_up(self):
         "Answer a first image; only then is the service ready."
-        try: await self.predict([legend_png(14, 64)])
+        try:
+            first, = await self.predict([legend_png(14, 64)])
+            if isinstance(first, PredictionError): raise RuntimeError(first.message)
         except Exception: self.state = "failed"; log.exception("the model could not answer its first image")
         else: self.state = "ready" if self.state == "starting" else self.state
 
@@ -363,10 +379,10 @@ class Metrics:
         for outcome, n in Counter(getattr(r, "code", "ok") for r in results).items(): self.images.labels(outcome).inc(n)
         for c, n in Counter(r.class_id for r in results if not isinstance(r, PredictionError)).items(): self.classes.labels(c).inc(n)
 
-# %% ../nbs/12_api.ipynb #d02afca2
+# %% ../nbs/12_api.ipynb #bd28e08b
 router = APIRouter()
 
-@router.post("/predict", responses=_RESPONSES, openapi_extra={"requestBody": {"required": True, "content": _BODY}})
+@router.post("/predict", tags=["prediction"], responses=_RESPONSES, openapi_extra={"requestBody": {"required": True, "content": _BODY}})
 async def predict(
     request:Request,
     top_k:Annotated[int|None, Query(ge=1, le=NUM_CLASSES, description="also name the sign and list the best candidates")]=None,
@@ -385,49 +401,49 @@ async def predict(
     if format == "list": return JSONResponse([dict(index=i, filename=u.name) | a for i, (u, a) in enumerate(zip(uploads, answers))], status)
     return JSONResponse({u.name: a for u, a in zip(uploads, answers)}, status)
 
-# %% ../nbs/12_api.ipynb #0c629d5d
-@router.get("/healthz")
+# %% ../nbs/12_api.ipynb #4e41516b
+@router.get("/healthz", tags=["operation"])
 async def healthz():
     "The process is alive."
     return {"status": "alive"}
 
-@router.get("/readyz", responses={503: dict(description="starting, draining or failed")})
+@router.get("/readyz", tags=["operation"], responses={503: dict(description="starting, draining or failed")})
 async def readyz(request:Request):
     "The model has answered a first image, and the process is not about to end."
     state = request.app.state.service.state
     return JSONResponse({"status": state}, 200 if state == "ready" else 503)
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", tags=["operation"], response_class=Response)
 async def metrics(request:Request):
     "Counters for Prometheus."
     return Response(prom.generate_latest(request.app.state.service.metrics.registry), media_type=prom.CONTENT_TYPE_LATEST)
 
-# %% ../nbs/12_api.ipynb #642d06ee
-@router.get("/model", responses={503: dict(model=FileError, description="no model is loaded yet")})
+# %% ../nbs/12_api.ipynb #858fb492
+@router.get("/model", tags=["knowledge"], responses={503: _RESPONSES[503]})
 async def model(request:Request):
     "The card of the model that answers."
     if (p := request.app.state.service.predictor) is None: raise Refusal(503, "not_ready", "no model is loaded yet")
     return JSONResponse(p.card)
 
-@router.get("/classes")
+@router.get("/classes", tags=["knowledge"])
 async def classes():
     "The 43 classes: number, name, shape and category."
     return [{"class": c.id, "name": c.name, "shape": c.shape, "category": c.category} for c in CLASSES]
 
 _drawn = lru_cache(NUM_CLASSES)(partial(legend_png, size=128))
 
-@router.get("/legend/{class_id}.png", response_class=Response, responses={404: dict(model=FileError, description="no such class")})
+@router.get("/legend/{class_id}.png", tags=["knowledge"], response_class=Response, responses={404: dict(model=FileError, description="no such class"), 422: dict(model=FileError, description="not a number")})
 def legend(class_id:int):
     "A drawing of a class's sign, 128 px, transparent around it."
     if not 0 <= class_id < NUM_CLASSES: raise Refusal(404, "not_found", f"no class {class_id}: classes are 0 to {NUM_CLASSES-1}")
     return Response(_drawn(class_id), media_type="image/png", headers={"Cache-Control": "public, max-age=86400"})
 
-# %% ../nbs/12_api.ipynb #47bec35f
+# %% ../nbs/12_api.ipynb #5e8c2d74
 STATIC = Path(str(importlib.resources.files("gtsrb"))) / "static"
 SWAGGER = Path(fastapi_offline.__file__).parent / "static"
 _DOCS_POLICY = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'"
 
-@router.get("/", include_in_schema=False)
+@router.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
 async def page(): return FileResponse(STATIC / "index.html")
 
 @router.get("/docs", include_in_schema=False)
@@ -460,7 +476,7 @@ class Envelope:
             self.metrics.requests.labels(path, status).inc()
             self.metrics.seconds.labels(path).observe(time.perf_counter() - begin)
 
-# %% ../nbs/12_api.ipynb #a91753a0
+# %% ../nbs/12_api.ipynb #1f1853b1
 class BriefStartup:
     "ASGI middleware: a model that cannot be loaded is one line in the log, not a traceback."
     def __init__(self, app): self.app = app
@@ -468,8 +484,8 @@ class BriefStartup:
     async def __call__(self, scope, receive, send):
         if scope["type"] != "lifespan": return await self.app(scope, receive, send)
         async def brief(message):
-            if message["type"] == "lifespan.startup.failed": message = message | {"message": message["message"].strip().splitlines()[-1]}
-            await send(message)
+            kind, _, reason = message.get("message", "").strip().rpartition("\n")[2].partition(": ")
+            await send(message | {"message": reason} if kind.endswith("ArtefactError") else message)
         await self.app(scope, receive, brief)
 
 # %% ../nbs/12_api.ipynb #e488cdb0

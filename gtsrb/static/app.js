@@ -8,7 +8,8 @@ const SURE = 0.9;
 const rows = [];                                         // { file, name, card, answer }
 let todo = [], running = false;
 
-const percent = p => `${(Math.floor(p * 10000) / 100).toFixed(2)} %`;
+const percent = p => `${(100 * p).toFixed(2)} %`;        // the server has cut it to these digits
+const tied = name => name.replace(/(\d) (km|t)/, "$1\u00a0$2");
 const sleep = s => new Promise(done => setTimeout(done, 1000 * s));
 
 // ---- files come in: picker, drop (folders too), paste
@@ -100,6 +101,7 @@ async function run() {
     batch.forEach((r, i) => show(r, answers[i]));
     tell();
     await pictures;
+    for (const r of batch) r.file = null;
   }
   running = false;
   tell();
@@ -119,7 +121,7 @@ function signImage(id, alt = "") {
 
 function show(row, answer) {
   const { card } = row, part = s => card.querySelector(s);
-  row.answer = answer; row.file = null;
+  row.answer = answer;
   card.classList.remove("waiting");
   if (answer.error) {
     card.classList.add("failed");
@@ -127,7 +129,7 @@ function show(row, answer) {
     part(".name").title = answer.error.message;
     return;
   }
-  part(".name").textContent = answer.name;
+  part(".name").textContent = tied(answer.name);
   part(".sign").src = `legend/${answer.class}.png`; part(".sign").hidden = false;
   part(".confidence").hidden = false;
   part(".percent").textContent = percent(answer.confidence);
@@ -137,7 +139,7 @@ function show(row, answer) {
   const more = part(".more"); more.hidden = false;
   more.addEventListener("toggle", () => more.querySelector("ol").replaceChildren(...answer.top.map(c => {
     const li = document.createElement("li"), name = document.createElement("span"), p = document.createElement("span");
-    name.textContent = c.name; p.textContent = percent(c.confidence); li.append(signImage(c.class), name, p); return li;
+    name.textContent = tied(c.name); p.textContent = percent(c.confidence); li.append(signImage(c.class), name, p); return li;
   })), { once: true });
 }
 
@@ -165,6 +167,6 @@ $("known").addEventListener("toggle", async () => {
   const classes = await (await fetch("classes")).json();
   $("signs").replaceChildren(...classes.map(c => {
     const li = document.createElement("li"), name = document.createElement("span");
-    name.textContent = c.name; li.append(signImage(c.class), name); return li;
+    name.textContent = tied(c.name); li.append(signImage(c.class), name); return li;
   }));
 }, { once: true });
