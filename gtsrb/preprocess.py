@@ -211,7 +211,7 @@ def equalise(
     lab[..., 0] = cv2.createCLAHE(clip, (tiles, tiles)).apply(np.ascontiguousarray(lab[..., 0]))
     return cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
 
-# %% ../nbs/04_preprocess.ipynb #8bf40cbb
+# %% ../nbs/04_preprocess.ipynb #81925fc1
 def to_input(
     images:np.ndarray,           # (n, s, s, 3) uint8 RGB
     contrast:str="standardise",  # one of `CONTRASTS`
@@ -222,9 +222,8 @@ def to_input(
     if contrast == "clahe": images = np.stack([equalise(i) for i in images]) if len(images) else images
     x = images.astype(np.float32)
     if contrast == "scale": x *= 1 / 255; return x
-    flat = x.reshape(len(x), -1)
-    flat -= flat.mean(axis=1, keepdims=True)
-    flat /= np.maximum(flat.std(axis=1, keepdims=True), floor)
+    x -= x.mean(axis=(1, 2, 3), keepdims=True)
+    x /= np.maximum(x.std(axis=(1, 2, 3), keepdims=True), floor)
     return x
 
 # %% ../nbs/04_preprocess.ipynb #92cc0372

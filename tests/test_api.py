@@ -292,7 +292,7 @@ def test_shipped_artefact_answers_soon(tmp_path):
         assert time.monotonic() - begin < 10                     # 3 s on a free machine; tests may share theirs
 
 @pytest.mark.real
-@pytest.mark.skipif(not SHIPPED.is_dir() or not (home() / "GTSRB/Final_Test/Images/00793.ppm").is_file(), reason="needs the shipped artefact and the data set")
+@pytest.mark.skipif(not SHIPPED.is_dir(), reason="no artefact is shipped")
 def test_five_test_images(tmp_path):
     want = {"00053.ppm": 9, "00083.ppm": 7, "00191.ppm": 29, "00410.ppm": 25, "00793.ppm": 3}
     with serving(tmp_path / "log") as s:

@@ -1,0 +1,105 @@
+"""The project's own rules: what is generated is fresh, imports run one way, the public address stands in one place."""
+import ast, configparser, json, re, subprocess, sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SETTINGS = configparser.ConfigParser()
+SETTINGS.read(ROOT / "settings.ini", encoding="utf-8")
+SETTINGS = SETTINGS["DEFAULT"]
+NOTEBOOKS = sorted((ROOT / "nbs").glob("[0-9]*.ipynb"))
+MODULES = sorted(p for p in (ROOT / "gtsrb").glob("*.py") if not p.name.startswith("_"))
+
+MAY_IMPORT = {  # which modules of ours the exported cells of a notebook may use; core is open to all
+    "core": "", "signs": "", "data": "signs", "explore": "data", "preprocess": "", "augment": "preprocess", "model": "",
+    "train": "data augment model", "evaluate": "", "study": "train evaluate", "export": "preprocess data model evaluate",
+    "predict": "preprocess", "api": "signs preprocess predict", "scale": "predict api",
+    "cli": "signs data explore preprocess augment model train evaluate study export predict api scale",
+}
+SERVING = {"core", "signs", "preprocess", "predict", "api", "cli"}
+SERVING_LIBRARIES = {"numpy", "cv2", "onnxruntime", "fastapi", "starlette", "pydantic", "anyio", "uvicorn", "python_multipart",
+                     "typer", "click", "rich"}
+
+
+def imported(path, nested):
+    "The modules that a file imports as (ours, name); those inside functions only where `nested`."
+    def nodes(node):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) and not nested: continue
+            yield child
+            yield from nodes(child)
+
+    for node in nodes(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import): names = [(0, a.name) for a in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [(node.level, node.module)] if node.module else [(node.level, a.name) for a in node.names]
+            if names == [(0, "gtsrb")]: names = [(1, a.name) for a in node.names]
+        else: continue
+        for level, name in names:
+            root, _, rest = name.partition(".")
+            if level: yield True, root
+            elif root == "gtsrb": yield True, rest.partition(".")[0]
+            else: yield False, root
+
+
+def git_files():
+    if not (ROOT / ".git").exists(): pytest.skip("not a git checkout")
+    listed = subprocess.run(["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [f for f in listed.stdout.split("\0") if f and (ROOT / f).is_file()]
+
+
+@pytest.mark.parametrize("script", ["readme", "badges"])
+def test_generated_is_fresh(script):
+    done = subprocess.run([sys.executable, ROOT / ".ci" / script, "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.stem)
+def test_imports_run_downward(path):
+    may = {"core", *MAY_IMPORT[path.stem].split()}
+    assert {name for ours, name in imported(path, nested=True) if ours} <= may
+    if path.stem == "cli": assert {name for ours, name in imported(path, nested=False) if ours} <= SERVING, "the rest of cli's imports are lazy"
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.stem in SERVING], ids=lambda p: p.stem)
+def test_serving_floor_stands_alone(path):
+    "What `pip install gtsrb` brings is all that these modules import; only commands of cli may reach further, when called."
+    foreign = {name for ours, name in imported(path, nested=path.stem != "cli") if not ours}
+    assert foreign - set(sys.stdlib_module_names) <= SERVING_LIBRARIES
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_and_module_share_their_name(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    name = re.sub(r"^\d+[a-z]?_", "", path.stem)
+    assert "".join(cells[0]["source"]).split("\n")[0] == f"#| default_exp {name}"
+    assert (ROOT / "gtsrb" / f"{name}.py").exists(), "run nbdev_export"
+    assert not [o for c in cells for o in c.get("outputs", []) if o["output_type"] == "error"]
+
+
+def test_readme_commands_stand_alone():
+    blocks = re.findall(r"^```bash\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.S | re.M)
+    lines = [line for b in blocks for line in b.splitlines()]
+    for command in ("pip install . && uvicorn gtsrb.api:app", "pip install -e '.[dev]' && nbdev_test --n_workers 1 && pytest"):
+        assert lines.count(command) == 1
+
+
+def test_public_address_stands_in_settings_only():
+    "Everything else that names the repository or the site is generated from settings.ini."
+    addresses = [SETTINGS["git_url"], SETTINGS["doc_host"]]
+    assert all(a.startswith("https://") for a in addresses)
+    def hand_written(f):
+        text = (ROOT / f).read_text(encoding="utf-8", errors="ignore")
+        if not f.endswith(".ipynb"): return text
+        sources = ["".join(c["source"]) for c in json.loads(text)["cells"]]
+        derived = ("[![", "#| hide\n#| eval: false\n# On Colab:", "| Notebook |")   # what .ci/badges writes
+        return "\n".join(s for s in sources if not s.startswith(derived))
+    generated = {"settings.ini", "README.md", "gtsrb/_modidx.py"}
+    assert [f for f in git_files() if f not in generated and any(a in hand_written(f) for a in addresses)] == []
+
+
+def test_nothing_large_and_no_data_set_images_in_the_repository():
+    files = git_files()
+    assert [f for f in files if (ROOT / f).stat().st_size > 10e6] == []
+    assert [f for f in files if re.search(r"\.(ppm|webp)$|(^|/)\d{5}(_\d{5}){0,2}\.(png|jpg)$", f)] == []
