@@ -4,11 +4,16 @@
 
 # %% auto #0
 __all__ = ['TRAIN_IMAGES', 'TEST_IMAGES', 'TEST_CSV', 'TRAIN_COUNTS', 'TEST_COUNTS', 'OFFICIAL', 'DUPLICATES', 'COLUMNS',
-           'available', 'read_table', 'image_paths', 'read_images', 'track_split']
+           'OFFICIAL_URL', 'ARCHIVES', 'CONTENT_SHA256', 'available', 'read_table', 'image_paths', 'read_images',
+           'track_split', 'Archive', 'DataError', 'download', 'content_sha256', 'Report', 'verify', 'info']
 
-# %% ../nbs/02_data.ipynb #722cc358
-import csv, os
-from pathlib import Path
+# %% ../nbs/02_data.ipynb #caedd91e
+import csv, errno, hashlib, http.client, os, re, shutil, stat, tempfile, time, zipfile, zlib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import numpy as np
 
@@ -50,7 +55,7 @@ def _read_csv(file, folder):
             rows.append((f"{folder}/{name}", "train" if train else "test", c, track, frame, w, h, x1, y1, x2, y2))
     return rows
 
-# %% ../nbs/02_data.ipynb #fda95eb4
+# %% ../nbs/02_data.ipynb #32ff8ddb
 def _compare(root, folder, rows):
     "Sentences about rows without an image and images without a row."
     try: here = {f"{folder}/{e.name}" for e in os.scandir(root/folder) if e.name.endswith(".ppm")}
@@ -59,19 +64,20 @@ def _compare(root, folder, rows):
     missing, extra = sorted(listed - here), sorted(here - listed)
     twice = ["has an image twice"] if len(listed) < len(rows) else []
     return [f"{folder}: {s}" for s in twice
-            + ([f"{len(missing):,} of {len(listed):,} images are missing, first {missing[0][-15:]}"] if missing else [])
-            + ([f"{len(extra):,} images are in no table, first {extra[0][-15:]}"] if extra else [])]
+            + ([f"{len(missing):,} of {len(listed):,} images are missing, first {PurePosixPath(missing[0]).name}"] if missing else [])
+            + ([f"{len(extra):,} images are in no table, first {PurePosixPath(extra[0]).name}"] if extra else [])]
 
-# %% ../nbs/02_data.ipynb #9a8f4d99
+# %% ../nbs/02_data.ipynb #67199aba
 def _scan(root):
     "All rows under `root`, in order, and a sentence for whatever is wrong."
-    rows, problems, n = [], [], []
+    rows, problems = [], []
     train = [f"{TRAIN_IMAGES}/{c:05d}" for c in range(NUM_CLASSES) if (root/TRAIN_IMAGES/f"{c:05d}").is_dir()]
     if not train: problems.append(f"{TRAIN_IMAGES} is missing")
     for folder in (*train, TEST_IMAGES):
         table = TEST_CSV if folder == TEST_IMAGES else f"{folder}/GT-{folder[-5:]}.csv"
         try: new = sorted(_read_csv(root/table, folder))
-        except FileNotFoundError: problems.append(f"{table} is missing"); continue
+        except FileNotFoundError:
+            problems += [f"{p} is missing" for p in (table, folder) if not (root/p).exists()]; continue
         except (OSError, ValueError) as e: problems.append(f"{table}: {e}"); continue
         problems += _compare(root, folder, new); rows += new
     n_test = sum(r[1] == "test" for r in rows)
@@ -112,7 +118,7 @@ def read_table(
         f"{f'; and {len(problems) - 3} more' if len(problems) > 3 else ''}): type `gtsrb data download`, or set GTSRB_HOME")
     return pd.DataFrame(rows, columns=COLUMNS)
 
-# %% ../nbs/02_data.ipynb #dbf97eff
+# %% ../nbs/02_data.ipynb #27a7da4b
 def image_paths(
     table,     # rows of `read_table`
     root=None, # data folder; `home()` if None
@@ -125,7 +131,7 @@ def read_images(
     table,     # rows of `read_table`
     root=None, # data folder; `home()` if None
 ) -> list: # of `bytes`, in the order of the table
-    "The content of the image files of a table, not decoded; all of the official set are 450 MB."
+    "The content of the image files of a table, not decoded; all of the official set is 485 MB."
     return [p.read_bytes() for p in image_paths(table, root)]
 
 # %% ../nbs/02_data.ipynb #85f8fb47
@@ -155,3 +161,289 @@ def track_split(
         start += n
     valid = np.fromiter(((k in held) for k in zip(table["class"], table["track"])), bool, len(table))
     return table[~valid], table[valid]
+
+# %% ../nbs/02_data.ipynb #b69891ae
+@dataclass(frozen=True)
+class Archive:
+    "One of the three official archives."
+    name: str    # of the file
+    md5: str     # published checksum
+    size: int    # bytes
+    holds: str   # the folder or file that it brings, relative to the data folder
+    members: str # regular expression of the members that are wanted, whole names
+
+OFFICIAL_URL = "https://sid.erda.dk/public/archives/daaeac0d7ce1152aea9b61d9f1e19370/"
+ARCHIVES = (
+    Archive("GTSRB_Final_Training_Images.zip", "f33fd80ac59bff73c82d25ab499e03a3", 276_294_756, "GTSRB/Final_Training",
+            TRAIN_IMAGES + r"/\d{5}/(\d{5}_\d{5}\.ppm|GT-\d{5}\.csv)"),
+    Archive("GTSRB_Final_Test_Images.zip", "c7e4e6327067d32654124b0fe9e82185", 88_978_620, "GTSRB/Final_Test",
+            TEST_IMAGES + r"/\d{5}\.ppm"),
+    Archive("GTSRB_Final_Test_GT.zip", "fe31e9c9270bbcd7b84b7f21a9d9d9e5", 99_620, TEST_CSV, re.escape(TEST_CSV)),
+)
+
+# %% ../nbs/02_data.ipynb #cee88b6c
+class DataError(RuntimeError):
+    "The data set could not be fetched, or what is there is not right; the message says what to do."
+
+class _BadArchive(DataError): pass
+
+_FULL = {getattr(errno, n) for n in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, n)}
+_DISK = _FULL | {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EISDIR}
+
+def _no_room(root, need=None):
+    return DataError(f"no room left under {root}{f': {need / 1e6:,.0f} MB more are needed' if need else ''}. Free some, or set "
+                     "GTSRB_HOME to a folder on another disk, and type `gtsrb data download` again")
+
+def _check_room(root, need):
+    "Fail before the disk is full rather than after."
+    use = shutil.disk_usage(root)
+    if use.total and use.free < need: raise _no_room(root, need - use.free)
+
+# %% ../nbs/02_data.ipynb #382068bc
+def _tag_file(part): return part.with_name(part.name + ".tag")
+
+def _open(url, part, timeout):
+    "Ask for what `part` lacks: (response, bytes already there), or (None, size) when it lacks nothing."
+    start, headers = part.stat().st_size if part.exists() else 0, {"User-Agent": "gtsrb", "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+        if _tag_file(part).exists(): headers["If-Range"] = _tag_file(part).read_text()
+    try: r = urlopen(Request(url, headers=headers), timeout=timeout)
+    except HTTPError as e:
+        if e.code != 416 or not start: raise
+        if e.headers.get("Content-Range") == f"bytes */{start}": return None, start
+        part.unlink(); return _open(url, part, timeout)  # longer than the file: not a part of it
+    if r.status != 206 or not start: return r, 0
+    if r.headers.get("Content-Range", "").startswith(f"bytes {start}-"): return r, start
+    r.close(); part.unlink(); return _open(url, part, timeout)  # some other piece
+
+# %% ../nbs/02_data.ipynb #de3dc5e4
+def _receive(url, part, timeout, tick):
+    "One request's worth of a file, appended to `part`; `ConnectionError` when it ends early."
+    r, done = _open(url, part, timeout)
+    if r is None: return
+    with r, open(part, "ab" if done else "wb") as f:
+        if not done:
+            etag = r.headers.get("ETag", "")
+            tag = etag if etag.startswith('"') else r.headers.get("Last-Modified")  # a weak ETag is no use here
+            _tag_file(part).write_text(tag) if tag else _tag_file(part).unlink(missing_ok=True)
+        total = None if r.length is None else done + r.length
+        if total: _check_room(part.parent, r.length)
+        while block := r.read(2**16):
+            f.write(block); done += len(block); tick(done, total)
+    if total is not None and done < total: raise ConnectionError(f"the connection closed after {done:,} of {total:,} bytes")
+
+# %% ../nbs/02_data.ipynb #f90e06c9
+def _download(url, part, retries, wait, timeout, tick, say):
+    "The whole of a file into `part`; `DataError` when it cannot be had."
+    tries, longest = 0, 0
+    while True:
+        try: return _receive(url, part, timeout, tick)
+        except HTTPError as e:
+            reason = f"{e.code} {e.reason}"
+            if e.code < 500 and e.code not in (408, 429): raise DataError(f"{url} answers {reason}: is the address right?") from None
+        except (OSError, http.client.HTTPException) as e:
+            if getattr(e, "errno", None) in _DISK: raise  # not the network
+            reason = str(getattr(e, "reason", e)) or type(e).__name__
+        size = part.stat().st_size if part.exists() else 0
+        tries, longest = (1, size) if size > longest else (tries + 1, longest)
+        if tries > retries: raise DataError(f"{url} cannot be fetched ({reason}). What has come so far is kept: type "
+                                            "`gtsrb data download` again to go on")
+        say(f"{reason}: trying again in {wait * 2 ** (tries - 1):g} s")
+        time.sleep(wait * 2 ** (tries - 1))
+
+# %% ../nbs/02_data.ipynb #85cadd11
+def _md5(file):
+    with open(file, "rb") as f: return hashlib.file_digest(f, "md5").hexdigest()
+
+def _fetch(url, part, md5, **kw):
+    "Download `url` to `part` and check it; `md5=None` accepts anything."
+    if md5 and part.exists() and _md5(part) == md5: return
+    for resumed in (part.exists(), False):
+        _download(url, part, **kw)
+        if md5 is None or (found := _md5(part)) == md5: return
+        part.unlink(); _tag_file(part).unlink(missing_ok=True)
+        if not resumed: break
+    raise DataError(f"{url} has the MD5 sum {found} instead of {md5}: it is damaged or another file, and was removed. A mirror that "
+                    "packed the images anew is accepted with `--no-check` (`checksums=False`) or with its own sums")
+
+# %% ../nbs/02_data.ipynb #fb65e7f1
+def _wanted(z, archive):
+    "The members of a zip file to write; `DataError` when it is not what it should be."
+    for m in z.infolist():
+        path = PurePosixPath(m.filename.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or stat.S_ISLNK(m.external_attr >> 16):
+            raise _BadArchive(f"{archive.name} holds {m.filename!r}, which is an absolute name, a way out of the folder or a link: "
+                            "nothing of it was unpacked")
+    wanted = [m for m in z.infolist() if re.fullmatch(archive.members, m.filename)]
+    if not wanted: raise _BadArchive(f"{archive.name} holds no {archive.holds}: it is another archive under that name")
+    if len({m.filename for m in wanted}) < len(wanted) or any(m.file_size > 2**20 or m.flag_bits & 1 for m in wanted):
+        raise _BadArchive(f"{archive.name} holds a file twice, an encrypted one, or one of more than 1 MiB: it is no archive of the benchmark")
+    return wanted
+
+# %% ../nbs/02_data.ipynb #a15d8a16
+def _unpack(file, archive, root, tick):
+    "Unpack the wanted members of `file` beside the data set and move them into place in one step."
+    with tempfile.TemporaryDirectory(prefix=".gtsrb-unpack-", dir=root, ignore_cleanup_errors=True) as tmp:
+        try:
+            with zipfile.ZipFile(file) as z:
+                wanted = _wanted(z, archive)
+                _check_room(root, sum(m.file_size for m in wanted))
+                for i, m in enumerate(wanted, 1):
+                    out = Path(tmp)/m.filename
+                    out.parent.mkdir(parents=True, exist_ok=True)
+                    out.write_bytes(z.read(m)); tick(i, len(wanted))
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as e:
+            raise _BadArchive(f"{archive.name} is damaged ({e})") from None
+        if hasattr(os, "sync"): os.sync()  # the files reach the disk before the name does
+        (root/archive.holds).parent.mkdir(parents=True, exist_ok=True)
+        os.rename(Path(tmp)/archive.holds, root/archive.holds)
+
+# %% ../nbs/02_data.ipynb #2f11868d
+def _try_lock(f):
+    "Take the lock on an open file if nobody has it."
+    try:
+        if os.name == "nt": import msvcrt; msvcrt.locking(f.fileno(), msvcrt.LK_NBLCK, 1)
+        else: import fcntl; fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError): return False
+    return True
+
+@contextmanager
+def _lock(root, say):
+    "Be the only process that fetches into `root`."
+    with open(root/".gtsrb-download.lock", "a+b") as f:
+        if not _try_lock(f):
+            say(f"another process is fetching into {root}: waiting for it")
+            while not _try_lock(f): time.sleep(0.2)
+        yield
+
+# %% ../nbs/02_data.ipynb #52de2442
+def _todo(root, official):
+    "The archives still to fetch; `DataError` when what is there already is not what they hold."
+    rows, problems = _scan(root)
+    have = [a for a in ARCHIVES if (root/a.holds).exists()]
+    wrong = [p for p in problems if len(have) == 3 or p.startswith(tuple(a.holds for a in have))]
+    for name, published in (("train", TRAIN_COUNTS), ("test", TEST_COUNTS)):
+        counts = np.bincount([r[2] for r in rows if r[1] == name], minlength=NUM_CLASSES)
+        if official and counts.any() and not wrong and counts.tolist() != list(published):
+            wrong.append(f"{counts.sum():,} {name} images instead of {sum(published):,}, or of other classes")
+    if wrong: raise DataError(f"{root} holds another data set or a damaged one ({'; '.join(wrong[:3])}): move it away, or set "
+                              "GTSRB_HOME to another folder")
+    return [a for a in ARCHIVES if a not in have]
+
+# %% ../nbs/02_data.ipynb #0589f5fe
+@contextmanager
+def _progress(show):
+    "`bar(title, unit)` makes a progress bar and gives its `tick(done, total)`; `say` prints a line."
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    console = Console(stderr=True, quiet=show is False)
+    with Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeRemainingColumn(),
+                  console=console, disable=not (console.is_terminal if show is None else show)) as p:
+        def bar(title):
+            task = p.add_task(title, total=None)
+            return lambda done, total: p.update(task, completed=done, total=total)
+        yield bar, (lambda text: console.print(text) if console.is_terminal else None)
+
+# %% ../nbs/02_data.ipynb #b157a5d1
+def _bring(archive, root, url, md5, keep, bar, **kw):
+    "One archive, from the server or from the data folder, to its place; one that cannot be unpacked is not kept."
+    own, part = root/archive.name, root/(archive.name + ".part")
+    if own.exists():
+        if md5 and _md5(own) != md5: raise DataError(f"{own} has not the MD5 sum {md5}: it is damaged or another file. Move it away")
+        return _unpack(own, archive, root, bar(f"unpack {archive.holds}"))
+    _fetch(url + archive.name, part, md5, tick=bar(f"fetch {archive.name}"), **kw)
+    try: _unpack(part, archive, root, bar(f"unpack {archive.holds}"))
+    except _BadArchive: part.unlink(); raise
+    _tag_file(part).unlink(missing_ok=True)
+    part.rename(own) if keep else part.unlink()
+
+# %% ../nbs/02_data.ipynb #5f65530d
+def download(
+    root=None,        # data folder; `home()` if None; made if need be
+    url=None,         # where the three archives are; `GTSRB_URL`, or the official address, if None
+    checksums=True,   # True: the published MD5 sums; a dict {archive name: MD5}: a mirror's own; False: unchecked
+    keep:bool=False,  # keep the three archives in the data folder
+    progress=None,    # True or False: show bars or not; None: on a terminal only
+    retries:int=4,    # tries in a row without a new byte, before giving up
+    wait:float=1.,    # seconds before the second try, doubled each time
+    timeout:float=30, # seconds without a byte before a connection counts as dropped
+) -> Path: # the data folder
+    """Fetch the official data set (365 MB, unpacked 485 MB) and put it in place; what is there already is not fetched again.
+
+    Goes on where an earlier call was cut off. An official archive that lies in the data folder is used instead of the network.
+    `DataError` when that fails, with what to do; the data folder then holds whole parts only."""
+    url = (url or os.environ.get("GTSRB_URL") or OFFICIAL_URL).rstrip("/") + "/"
+    if not url.lower().startswith(("http://", "https://")): raise ValueError(f"the address begins with http:// or https://, not {url!r}")
+    root, official = _root(root), checksums is True
+    if not _todo(root, official): return root
+    sums = checksums if isinstance(checksums, dict) else {a.name: a.md5 if checksums else None for a in ARCHIVES}
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with _progress(progress) as (bar, say), _lock(root, say):
+            for old in root.glob(".gtsrb-unpack-*"): shutil.rmtree(old, ignore_errors=True)
+            for a in _todo(root, official):
+                _bring(a, root, url, sums[a.name], keep, bar, retries=retries, wait=wait, timeout=timeout, say=say)
+            _todo(root, official)
+    except OSError as e:
+        if e.errno in _FULL: raise _no_room(root) from None
+        raise DataError(f"the data set cannot be written under {root} ({e})") from None
+    return root
+
+# %% ../nbs/02_data.ipynb #386ea324
+CONTENT_SHA256 = "7d528c2eaa8759ee304332e7573891b80ec908a07d92bf44913ba2aebf2936a9"  # of the official set, as `content_sha256` makes it
+
+def content_sha256(
+    root=None, # data folder; `home()` if None
+) -> str: # 64 hexadecimal digits
+    "SHA-256 over every row of the tables (without the set's name) and every image, in the order of `read_table`."
+    root, sha = _root(root), hashlib.sha256()
+    for path, _, *numbers in _scan(root)[0]:
+        sha.update(f"{path} {numbers}\n".encode() + (root/path).read_bytes())
+    return sha.hexdigest()
+
+def _wrong_file(root, row):
+    "What is wrong with an image's file or region of interest, or None."
+    path, _, _, _, _, w, h, x1, y1, x2, y2 = row
+    size, right = (root/path).stat().st_size, 3 * w * h + len(f"P6\n{w} {h}\n255\n")
+    if size != right: return f"{path} has {size:,} bytes; a PPM of {w} × {h} pixels has {right:,}"
+    if not (0 <= x1 < x2 < w and 0 <= y1 < y2 < h): return f"{path}: the region of interest is not inside the image"
+
+# %% ../nbs/02_data.ipynb #85455118
+@dataclass(frozen=True)
+class Report:
+    "What `verify` found."
+    root: Path       # data folder
+    official: bool   # as many images of every class as published, and no problem (nor other content, if that was looked at)
+    train: tuple     # training images of classes 0 to 42
+    test: tuple      # test images of classes 0 to 42
+    tracks: int      # of the training set
+    sha256: str|None # of the content, if looked at
+    problems: tuple  # sentences; empty when all is well
+
+def verify(
+    root=None,          # data folder; `home()` if None
+    content:bool=False, # read every image too (2 to 10 s)
+) -> Report:
+    "Check a data set against its tables and the published numbers; what is wrong stands in `problems`."
+    root = _root(root)
+    rows, problems = _scan(root)
+    if not problems: problems = [p for r in rows if (p := _wrong_file(root, r))]
+    counts = [tuple(np.bincount([r[2] for r in rows if r[1] == s], minlength=NUM_CLASSES).tolist()) for s in ("train", "test")]
+    official = counts == [TRAIN_COUNTS, TEST_COUNTS]
+    sha = content_sha256(root) if content and not problems else None
+    if official and sha not in (None, CONTENT_SHA256): problems.append("an image or label is not that of the official set")
+    return Report(root, official and not problems, *counts, len({r[2:4] for r in rows if r[3] >= 0}), sha, tuple(problems))
+
+# %% ../nbs/02_data.ipynb #18c3576b
+def info(
+    root=None, # data folder; `home()` if None
+) -> dict: # root, state (official, other, damaged or absent), train and test (numbers of images), classes, tracks, problems
+    "Where the data is and what it is; a set that is whole but not the official one (`other`) is synthetic or a part."
+    root = _root(root)
+    rows, problems = _scan(root)
+    there = any((root/a.holds).exists() for a in ARCHIVES)
+    state = "absent" if not there else "damaged" if problems else "official" if _is_official(rows) else "other"
+    n_test = sum(r[1] == "test" for r in rows)
+    return dict(root=str(root), state=state, train=len(rows) - n_test, test=n_test, classes=len({r[2] for r in rows}),
+                tracks=len({r[2:4] for r in rows if r[3] >= 0}), problems=problems if there else [])

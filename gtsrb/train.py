@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SCHEDULES', 'BASELINE', 'constant', 'halving', 'cosine', 'one_cycle', 'learning_rates', 'RateTable', 'TrainConfig',
            'SignSequence', 'load_squares', 'policy_for', 'device_policy', 'make_optimizer', 'make_model',
-           'compile_model', 'predict_logits', 'averaged', 'save_checkpoint', 'load_checkpoint', 'Report', 'Run',
-           'training_data', 'fit']
+           'compile_model', 'predict_logits', 'averaged', 'save_checkpoint', 'read_checkpoint', 'load_checkpoint',
+           'Report', 'Run', 'training_data', 'fit', 'load_run']
 
 # %% ../nbs/07_train.ipynb #a369e2f0
 import dataclasses, importlib.util, json, math, os, time
@@ -51,7 +51,7 @@ class RateTable(keras.optimizers.schedules.LearningRateSchedule):
         return keras.ops.take(keras.ops.convert_to_tensor(self.rates), i)
     def get_config(self): return dict(rates=self.rates.tolist())
 
-# %% ../nbs/07_train.ipynb #0ef60efb
+# %% ../nbs/07_train.ipynb #6fbb5608
 @dataclass(frozen=True)
 class TrainConfig:
     "One training run. The defaults are the shipped model's."
@@ -82,10 +82,10 @@ class TrainConfig:
     def from_dict(cls,
         d:dict, # from `to_dict`; missing entries take the defaults, unknown ones raise TypeError
     ):
-        d = dict(d)
+        d, tuples = dict(d), lambda o: {k: tuple(v) if isinstance(v, list) else v for k, v in o.items()}
+        if "options" in d: d["options"] = tuples(d["options"])
         if d.get("preprocess") is not None: d["preprocess"] = Preprocess(**d["preprocess"])
-        if d.get("augmentation") is not None:
-            d["augmentation"] = Augmentation(**{k: tuple(v) if isinstance(v, list) else v for k, v in d["augmentation"].items()})
+        if d.get("augmentation") is not None: d["augmentation"] = Augmentation(**tuples(d["augmentation"]))
         return cls(**d)
 
 # %% ../nbs/07_train.ipynb #ca2534b8
@@ -225,7 +225,7 @@ class averaged:
     def __exit__(self, *_):
         for v, raw in zip(self.model.trainable_variables, self.raw): v.assign(raw)
 
-# %% ../nbs/07_train.ipynb #b5223c8d
+# %% ../nbs/07_train.ipynb #39263a5d
 def _state(model): return [*model.variables, *model.optimizer.variables]
 
 def save_checkpoint(
@@ -237,9 +237,15 @@ def save_checkpoint(
     "Write everything a run needs to go on; the previous checkpoint is replaced in one move."
     folder = Path(folder); folder.mkdir(parents=True, exist_ok=True)
     arrays = {f"v{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(_state(model))}
-    arrays["meta"] = np.array(json.dumps(dict(config=config.to_dict(), history=history)))
+    arrays["meta"] = np.array(json.dumps(dict(config=config.to_dict(), policy=model.layers[1].dtype_policy.name, history=history)))
     with open(folder/"checkpoint.tmp", "wb") as f: np.savez(f, **arrays)
     os.replace(folder/"checkpoint.tmp", folder/"checkpoint.npz")
+
+def read_checkpoint(
+    folder:Path, # of a run
+) -> dict: # config, policy (Keras dtype policy in use) and history (one dict an epoch)
+    "What a run's checkpoint says of itself."
+    with np.load(Path(folder)/"checkpoint.npz", allow_pickle=False) as saved: return json.loads(str(saved["meta"]))
 
 def load_checkpoint(
     folder:Path,
@@ -248,8 +254,8 @@ def load_checkpoint(
 ) -> list: # the history so far; empty if there is no checkpoint
     "Put a run back to its last finished epoch; `ValueError` if the checkpoint is another configuration's."
     if not (file := Path(folder)/"checkpoint.npz").exists(): return []
+    meta = read_checkpoint(folder)
     with np.load(file, allow_pickle=False) as saved:
-        meta = json.loads(str(saved["meta"]))
         if meta["config"] != config.to_dict():
             other = {k for k, v in config.to_dict().items() if meta["config"].get(k) != v}
             raise ValueError(f"{file} belongs to another configuration (differs in {', '.join(sorted(other))}): choose another folder")
@@ -322,3 +328,16 @@ def fit(
     if until > len(history): model.fit(data, epochs=until, initial_epoch=len(history), shuffle=False, verbose=verbose, callbacks=callbacks)
     else: averaged(model).__enter__()
     return Run(model, config, history, valid)
+
+# %% ../nbs/07_train.ipynb #5a8bbba1
+def load_run(
+    folder:Path, # `out` of `fit`
+) -> Run: # `model` in float32, with averaged weights; `FileNotFoundError` if there is no checkpoint
+    "A run from its checkpoint, for prediction."
+    meta = read_checkpoint(folder)
+    config = TrainConfig.from_dict(meta["config"])
+    trained = compile_model(make_model(config, meta["policy"]), config, 1)
+    history = load_checkpoint(folder, trained, config)
+    with averaged(trained): weights = trained.get_weights()
+    model = make_model(config, "float32"); model.set_weights(weights)
+    return Run(model, config, history)
