@@ -1,5 +1,5 @@
 """The wheel: what it holds, what it says of itself, and that it works where only the serving floor is installed."""
-import email, os, re, shutil, socket, subprocess, sys, time, venv, zipfile
+import email, os, re, shutil, signal, socket, subprocess, sys, time, venv, zipfile
 from pathlib import Path
 
 import httpx
@@ -112,7 +112,8 @@ def test_first_readme_command_serves(tmp_path):
             assert {k: a["class"] for k, a in answer.json().items()} == REAL
             assert min(a["confidence"] for a in answer.json().values()) >= 0.99
     finally:
-        os.killpg(server.pid, 15); server.wait(30); log.close()
+        if server.poll() is None: os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30); log.close()
     installed = set(run(python, "-c", "from importlib.metadata import distributions as d; print(*(x.name.lower() for x in d()))").split())
     assert "gtsrb" in installed and not installed & {*TRAINING_ONLY}
     assert "predict" in run(python.with_name("gtsrb"), "--help", cwd=tmp_path)

@@ -1,5 +1,5 @@
 """The project's own rules: what is generated is fresh, imports run one way, the public address stands in one place."""
-import ast, configparser, json, re, subprocess, sys
+import ast, configparser, json, re, subprocess, sys, tomllib
 from pathlib import Path
 
 import pytest
@@ -18,8 +18,8 @@ MAY_IMPORT = {  # which modules of ours the exported cells of a notebook may use
     "cli": "signs data explore preprocess augment model train evaluate study export predict api scale",
 }
 SERVING = {"core", "signs", "preprocess", "predict", "api", "cli"}
-SERVING_LIBRARIES = {"numpy", "cv2", "onnxruntime", "fastapi", "starlette", "pydantic", "anyio", "uvicorn", "python_multipart",
-                     "typer", "click", "rich"}
+DEPENDENCIES = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+SERVING_LIBRARIES = {re.match(r"[\w.-]+", d)[0].replace("-", "_") for d in DEPENDENCIES} | {"cv2", "starlette", "pydantic", "anyio", "click"}
 
 
 def imported(path, nested):
@@ -33,14 +33,14 @@ def imported(path, nested):
     for node in nodes(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import): names = [(0, a.name) for a in node.names]
         elif isinstance(node, ast.ImportFrom):
-            names = [(node.level, node.module)] if node.module else [(node.level, a.name) for a in node.names]
-            if names == [(0, "gtsrb")]: names = [(1, a.name) for a in node.names]
+            names = [(node.level, node.module)]
+            if not node.module or names == [(0, "gtsrb")]: names = [(1, a.name) for a in node.names if a.name in MAY_IMPORT]
         else: continue
         for level, name in names:
             root, _, rest = name.partition(".")
             if level: yield True, root
-            elif root == "gtsrb": yield True, rest.partition(".")[0]
-            else: yield False, root
+            elif root == "gtsrb" and rest: yield True, rest.partition(".")[0]
+            elif root != "gtsrb": yield False, root
 
 
 def git_files():
