@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ARTEFACTS', 'CARD_FORMAT', 'CHUNK', 'ArtefactError', 'artefact_folder', 'check_card', 'read_artefact', 'usable_cpus',
-           'open_session', 'Candidate', 'Prediction', 'PredictionError', 'softmax', 'each_image', 'Predictor']
+           'open_session', 'Candidate', 'Prediction', 'PredictionError', 'each_image', 'Predictor']
 
-# %% ../nbs/11_predict.ipynb #3c2cbf99
+# %% ../nbs/11_predict.ipynb #9cdb8f6e
 import hashlib, importlib.resources, json, math, os
 from dataclasses import dataclass
 from itertools import islice
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import onnxruntime as ort
 
-from .core import NUM_CLASSES
+from .core import NUM_CLASSES, softmax
 from .preprocess import CONTRASTS, PREPROCESS_VERSION, ImageError, Limits, Preprocess
 
 # %% ../nbs/11_predict.ipynb #2c548774
@@ -104,16 +104,6 @@ class PredictionError:
     code: str     # one of `preprocess.ERROR_CODES`, unreadable_file or unsupported_input
     message: str  # what is wrong, in one sentence
 
-# %% ../nbs/11_predict.ipynb #8ebe04c1
-def softmax(
-    logits:np.ndarray,      # (n, c) float
-    temperature:float=1.0,  # divides the logits: above 1 makes less confident (Guo et al. 2017)
-) -> np.ndarray: # (n, c) float32, rows sum to 1
-    "Probabilities of calibrated logits."
-    x = logits.astype(np.float64) / temperature
-    x = np.exp(x - x.max(axis=1, keepdims=True))
-    return (x / x.sum(axis=1, keepdims=True)).astype(np.float32)
-
 # %% ../nbs/11_predict.ipynb #04ffa8fc
 CHUNK = 256  # images that are decoded and run together
 
@@ -125,7 +115,7 @@ def each_image(
         raise TypeError("images must be a list (or another iterable) of images, not one image")
     return iter(images)
 
-# %% ../nbs/11_predict.ipynb #195ec83b
+# %% ../nbs/11_predict.ipynb #e42f297f
 class Predictor:
     "An artefact, ready to answer. Threads may share it."
     def __init__(self,
@@ -146,7 +136,7 @@ class Predictor:
         "Probabilities of (n, s, s, 3) uint8 squares."
         logits, = self.session.run(["logits"], {"image": self.preprocess(squares)})
         if logits.shape != (len(squares), NUM_CLASSES): raise ValueError(f"logits of shape {logits.shape}")
-        return softmax(logits, self.card["temperature"])
+        return softmax(logits, self.card["temperature"]).astype(np.float32)
 
     def probabilities(self,
         images, # iterable of bytes, paths or (h, w, 3) uint8 RGB arrays

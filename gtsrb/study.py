@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SEARCH_BASE', 'held_out_figures', 'compare', 'summary', 'suggest', 'search', 'study_table']
 
-# %% ../nbs/09_study.ipynb #214d5195
+# %% ../nbs/09_study.ipynb #088547d7
 import dataclasses, json
 from pathlib import Path
 
@@ -15,7 +15,8 @@ import pandas as pd
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from .evaluate import fit_temperature, negative_log_likelihood, softmax
+from .core import softmax
+from .evaluate import fit_temperature, negative_log_likelihood
 from .train import TrainConfig, fit, load_squares, predict_logits
 
 # %% ../nbs/09_study.ipynb #d9995bdf
@@ -56,7 +57,7 @@ def summary(
     t = pd.DataFrame(dict(runs=g.size(), accuracy=g["accuracy"].mean(), accuracy_std=g["accuracy"].std(), nll=g["nll"].mean(), nll_std=g["nll"].std()))
     return t.sort_values("nll").reset_index()
 
-# %% ../nbs/09_study.ipynb #1edc5f60
+# %% ../nbs/09_study.ipynb #7151ab6a
 SEARCH_BASE = TrainConfig(options=dict(widths=(16, 32, 64)), fold=0, warmup_epochs=0.5, ema=0.99)  # narrow, to be quick
 
 def suggest(
@@ -76,12 +77,13 @@ def search(
     epochs:int=3,      # of each
     root=None,         # data folder; `home()` if None
     base:TrainConfig=SEARCH_BASE,
-    seed:int=0,        # of the sampler
+    seed:int=0,        # of the sampler, to which the number of earlier trials is added
 ) -> optuna.Study:
     "Tree-structured Parzen search (Bergstra et al. 2011) for the least held-out negative log-likelihood."
     out = Path(out); out.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(storage=JournalStorage(JournalFileBackend(str(out/"journal.log"))), study_name="search",
-                                sampler=optuna.samplers.TPESampler(seed=seed), load_if_exists=True)
+                                load_if_exists=True)
+    study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))        # a later call draws anew
     def objective(trial):
         run = fit(dataclasses.replace(suggest(trial, base), epochs=epochs), root, out/f"trial-{trial.number}", verbose=0)
         figures = held_out_figures(run, root); trial.set_user_attr("accuracy", figures["accuracy"])
