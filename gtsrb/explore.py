@@ -18,10 +18,10 @@ from .data import read_images
 # %% ../nbs/03_explore.ipynb #f2d91ba6
 cv2 = load_cv2()
 
-# %% ../nbs/03_explore.ipynb #d0cea520
+# %% ../nbs/03_explore.ipynb #c9b6c836
 WIDTH, BLUE, ORANGE, PALE = 5, "#0b62a4", "#d4611a", "#9fc3e0"  # width of a figure in inches; colours told apart by everybody
 
-def _axes(height, dpi=100):
+def _axes(height, dpi=92):
     "Axes in the style of this notebook, `height` inches high."
     _, ax = plt.subplots(figsize=(WIDTH, height), dpi=dpi, layout="constrained", facecolor="white")
     ax.spines[["top", "right"]].set_visible(False)
@@ -157,13 +157,13 @@ def plot_similarity(
     ax.set(xlabel="correlation", ylabel="pairs"); ax.legend(loc="upper left")
     return ax
 
-# %% ../nbs/03_explore.ipynb #76edf894
+# %% ../nbs/03_explore.ipynb #71906033
 def samples(
     train,        # training rows of `gtsrb.data.read_table`
     class_id:int, # class, 0 to 42
     root=None,    # data folder; `gtsrb.core.home()` if None
     n:int=21,     # images, of different tracks while there are such
-    size:int=72,  # side of the result, px
+    size:int=64,  # side of the result, px
     seed:int=0,   # of the choice
 ) -> np.ndarray: # (n or fewer, size, size, 3) uint8 RGB
     "Images of one class, stretched to a square: one of each track first."
@@ -189,12 +189,12 @@ def image_sheet(
         if top: cv2.putText(sheet, str(titles[i]), (x + 2, y - 4), cv2.FONT_HERSHEY_SIMPLEX, .5, (60, 60, 60), 1, cv2.LINE_AA)
     return sheet
 
-# %% ../nbs/03_explore.ipynb #8485e577
+# %% ../nbs/03_explore.ipynb #a3e129bb
 def mean_images(
     train,              # training rows of `gtsrb.data.read_table`
     root=None,          # data folder; `gtsrb.core.home()` if None
     per_class:int=150,  # images to average, of as many tracks as there are
-    size:int=72,        # side of the result, px
+    size:int=64,        # side of the result, px
 ) -> np.ndarray: # (43, size, size, 3) uint8 RGB; black for a class without images
     "The average picture of each class, of images standardised one by one."
     out = np.zeros((NUM_CLASSES, size, size, 3), np.uint8)
