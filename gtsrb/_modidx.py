@@ -324,5 +324,7 @@ d = { 'settings': { 'branch': 'main',
                              'gtsrb.train.policy_for': ('train.html#policy_for', 'gtsrb/train.py'),
                              'gtsrb.train.predict_logits': ('train.html#predict_logits', 'gtsrb/train.py'),
                              'gtsrb.train.read_checkpoint': ('train.html#read_checkpoint', 'gtsrb/train.py'),
+                             'gtsrb.train.renormalise': ('train.html#renormalise', 'gtsrb/train.py'),
                              'gtsrb.train.save_checkpoint': ('train.html#save_checkpoint', 'gtsrb/train.py'),
+                             'gtsrb.train.save_weights': ('train.html#save_weights', 'gtsrb/train.py'),
                              'gtsrb.train.training_data': ('train.html#training_data', 'gtsrb/train.py')}}}

@@ -17,7 +17,7 @@ from .core import NUM_CLASSES, load_cv2
 # %% ../nbs/05_augment.ipynb #f2d91ba6
 cv2 = load_cv2()
 
-# %% ../nbs/05_augment.ipynb #236a4aff
+# %% ../nbs/05_augment.ipynb #35c86981
 @dataclass(frozen=True)
 class Augmentation:
     "How strongly training images are varied; the defaults are those of the shipped model."
@@ -30,7 +30,7 @@ class Augmentation:
     mirror: float = 0.5       # probability, where the class has a mirror image (`MIRROR`)
     gamma: float = 0.8        # exponent e^±gamma
     contrast: float = 0.4     # factor e^±contrast about mid-grey, clipped like an over-exposed photograph
-    brightness: float = 40.0  # ± grey levels added
+    brightness: float = 30.0  # ± grey levels added
     channel: float = 0.15     # gain of each colour channel, e^±channel
     saturation: tuple = (-1.2, 0.8)  # factor e^that
     hue: float = 25.0         # ± degrees, half of the time
@@ -38,9 +38,9 @@ class Augmentation:
     small: tuple = (12, 40)
     p_blur: float = 0.25      # probability: Gaussian or motion blur
     p_jpeg: float = 0.15      # probability: JPEG of quality 15 to 70
-    p_noise: float = 0.35     # probability: Gaussian noise of up to `noise` grey levels
-    noise: float = 24.0
-    p_patch: float = 0.35     # probability: one to three patches that hide part of the sign
+    p_noise: float = 0.30     # probability: Gaussian noise of up to `noise` grey levels
+    noise: float = 16.0
+    p_patch: float = 0.30     # probability: one to three patches that hide part of the sign
     patch: float = 0.30       # largest side of a patch, of the image's side
 
 # %% ../nbs/05_augment.ipynb #4544196b

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SCHEDULES', 'BASELINE', 'constant', 'halving', 'cosine', 'one_cycle', 'learning_rates', 'RateTable', 'TrainConfig',
            'SignSequence', 'load_squares', 'policy_for', 'device_policy', 'make_optimizer', 'make_model',
-           'compile_model', 'predict_logits', 'averaged', 'save_checkpoint', 'read_checkpoint', 'load_checkpoint',
-           'Report', 'Run', 'training_data', 'fit', 'load_run']
+           'compile_model', 'predict_logits', 'renormalise', 'averaged', 'save_checkpoint', 'save_weights',
+           'read_checkpoint', 'load_checkpoint', 'Report', 'Run', 'training_data', 'fit', 'load_run']
 
 # %% ../nbs/07_train.ipynb #a369e2f0
 import dataclasses, importlib.util, json, math, os, time
@@ -51,7 +51,7 @@ class RateTable(keras.optimizers.schedules.LearningRateSchedule):
         return keras.ops.take(keras.ops.convert_to_tensor(self.rates), i)
     def get_config(self): return dict(rates=self.rates.tolist())
 
-# %% ../nbs/07_train.ipynb #6fbb5608
+# %% ../nbs/07_train.ipynb #f39dc9b9
 @dataclass(frozen=True)
 class TrainConfig:
     "One training run. The defaults are the shipped model's."
@@ -72,7 +72,7 @@ class TrainConfig:
     weight_decay: float = 5e-3         # decoupled (times the learning rate), on kernels only
     label_smoothing: float = 0.05
     balance: float = 0.4               # an image is drawn with weight (images of its class)^-balance; 0: all alike
-    ema: float = 0.999                 # decay of the averaged weights, which are the result; 0: the last weights
+    ema: float = 0.998                 # decay of the averaged weights, which are the result; 0: the last weights
     policy: str = "auto"               # Keras dtype policy; auto: what pays on this device
 
     def to_dict(self) -> dict: # JSON-ready
@@ -203,7 +203,7 @@ def compile_model(model:keras.Model, config:TrainConfig, steps:int) -> keras.Mod
     model.compile(make_optimizer(config, steps), loss, metrics=["accuracy"])
     return model
 
-# %% ../nbs/07_train.ipynb #671f2d14
+# %% ../nbs/07_train.ipynb #8ad1370e
 def predict_logits(
     model:keras.Model,
     squares:np.ndarray, # (n, s, s, 3) uint8 RGB
@@ -215,17 +215,33 @@ def predict_logits(
              for i in range(0, len(squares), 4096)]
     return np.concatenate(parts) if parts else np.zeros((0, model.output_shape[-1]), np.float32)
 
+# %% ../nbs/07_train.ipynb #574880cf
+def renormalise(
+    model:keras.Model,
+    data,              # its items are (inputs, targets) of batches
+    batches:int=60,
+):
+    "Measure the statistics of every batch normalisation anew, as means over some batches."
+    norms = [l for l in model.layers if isinstance(l, keras.layers.BatchNormalization)]
+    momentum = [l.momentum for l in norms]
+    for i in range(min(batches, len(data))):
+        for l in norms: l.momentum = i / (i + 1)          # a running mean
+        model(data[i][0], training=True)
+    for l, m in zip(norms, momentum): l.momentum = m
+
 class averaged:
-    "A context in which a compiled model carries its averaged weights (if it averages any)."
-    def __init__(self, model:keras.Model): self.model = model
+    "A context in which a compiled model carries its averaged weights, with statistics to match (if it averages any)."
+    def __init__(self, model:keras.Model, plain): self.model, self.plain = model, plain  # plain: `SignSequence` without augmentation
     def __enter__(self):
-        self.raw = [keras.ops.convert_to_numpy(v) for v in self.model.trainable_variables]
-        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        self.raw = [keras.ops.convert_to_numpy(v) for v in self.model.variables]
+        if self.model.optimizer.use_ema:
+            self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+            renormalise(self.model, self.plain)
         return self.model
     def __exit__(self, *_):
-        for v, raw in zip(self.model.trainable_variables, self.raw): v.assign(raw)
+        for v, raw in zip(self.model.variables, self.raw): v.assign(raw)
 
-# %% ../nbs/07_train.ipynb #39263a5d
+# %% ../nbs/07_train.ipynb #dfc6b42a
 def _state(model): return [*model.variables, *model.optimizer.variables]
 
 def save_checkpoint(
@@ -240,6 +256,11 @@ def save_checkpoint(
     arrays["meta"] = np.array(json.dumps(dict(config=config.to_dict(), policy=model.layers[1].dtype_policy.name, history=history)))
     with open(folder/"checkpoint.tmp", "wb") as f: np.savez(f, **arrays)
     os.replace(folder/"checkpoint.tmp", folder/"checkpoint.npz")
+
+def save_weights(folder:Path, model:keras.Model):
+    "Write a model's weights, for `load_run`."
+    with open(Path(folder)/"weights.tmp", "wb") as f: np.savez(f, **{f"w{i:03}": w for i, w in enumerate(model.get_weights())})
+    os.replace(Path(folder)/"weights.tmp", Path(folder)/"weights.npz")
 
 def read_checkpoint(
     folder:Path, # of a run
@@ -263,12 +284,13 @@ def load_checkpoint(
         for i, v in enumerate(_state(model)): v.assign(saved[f"v{i}"])
     return meta["history"]
 
-# %% ../nbs/07_train.ipynb #88cc845d
+# %% ../nbs/07_train.ipynb #9d69a514
 class Report(keras.callbacks.Callback):
     "Validate the averaged weights, keep the history, write the checkpoint, after every epoch."
-    def __init__(self, config, folder, history, valid=None, on_epoch=None):
+    def __init__(self, config, folder, history, plain, valid=None, on_epoch=None):
         super().__init__()
-        self.config, self.folder, self.history, self.valid, self.on_epoch = config, Path(folder), history, valid, on_epoch
+        self.config, self.folder, self.history, self.plain = config, Path(folder), history, plain
+        self.valid, self.on_epoch = valid, on_epoch
 
     def on_epoch_begin(self, epoch, logs=None): self.start = time.perf_counter()
 
@@ -276,7 +298,7 @@ class Report(keras.callbacks.Callback):
         seconds = time.perf_counter() - self.start
         row = dict(epoch=epoch + 1, seconds=round(seconds, 1), **{k: round(float(v), 6) for k, v in logs.items()})
         if self.valid is not None:
-            with averaged(self.model): logits = predict_logits(self.model, self.valid[0], self.config.preprocess)
+            with averaged(self.model, self.plain): logits = predict_logits(self.model, self.valid[0], self.config.preprocess)
             row |= self.judge(logits, self.valid[1]); logs |= {k: row[k] for k in ("val_accuracy", "val_nll")}
         self.history.append(row)
         save_checkpoint(self.folder, self.model, self.config, self.history)
@@ -305,7 +327,7 @@ def training_data(
     table = read_table(root); table = table[table["set"] == "train"]
     return (table, None) if config.fold is None else track_split(table, config.folds, config.fold)
 
-# %% ../nbs/07_train.ipynb #e9a4f33f
+# %% ../nbs/07_train.ipynb #819f29a2
 def fit(
     config:TrainConfig=TrainConfig(),
     root=None,            # data folder; `home()` if None
@@ -319,25 +341,27 @@ def fit(
     squares = load_squares(train, root, config.preprocess)
     held = None if valid is None else (load_squares(valid, root, config.preprocess), valid["class"].to_numpy())
     data = SignSequence(squares, train["class"].to_numpy(), config, workers=max(os.cpu_count() or 1, 2))
+    plain = SignSequence(squares, train["class"].to_numpy(), dataclasses.replace(config, augmentation=None))
     model = compile_model(make_model(config), config, len(data))
     history = load_checkpoint(out, model, config)
     data.epoch = len(history)
-    callbacks = [Report(config, out, history, held, on_epoch)]
+    callbacks = [Report(config, out, history, plain, held, on_epoch)]
     if importlib.util.find_spec("tensorflow"): callbacks.append(keras.callbacks.TensorBoard(str(Path(out)/"tensorboard")))
     until = min(stop_after or config.epochs, config.epochs)
-    if until > len(history): model.fit(data, epochs=until, initial_epoch=len(history), shuffle=False, verbose=verbose, callbacks=callbacks)
-    else: averaged(model).__enter__()
+    if until > len(history):
+        model.fit(data, epochs=until, initial_epoch=len(history), shuffle=False, verbose=verbose, callbacks=callbacks)
+        load_checkpoint(out, model, config)               # `fit` of Keras has put the averages in, with the raw weights' statistics
+    averaged(model, plain).__enter__()
+    save_weights(out, model)
     return Run(model, config, history, valid)
 
-# %% ../nbs/07_train.ipynb #5a8bbba1
+# %% ../nbs/07_train.ipynb #2798e247
 def load_run(
     folder:Path, # `out` of `fit`
-) -> Run: # `model` in float32, with averaged weights; `FileNotFoundError` if there is no checkpoint
-    "A run from its checkpoint, for prediction."
+) -> Run: # `model` in float32, with averaged weights; `FileNotFoundError` if there is none
+    "A run from its folder, for prediction."
     meta = read_checkpoint(folder)
     config = TrainConfig.from_dict(meta["config"])
-    trained = compile_model(make_model(config, meta["policy"]), config, 1)
-    history = load_checkpoint(folder, trained, config)
-    with averaged(trained): weights = trained.get_weights()
-    model = make_model(config, "float32"); model.set_weights(weights)
-    return Run(model, config, history)
+    model = make_model(config, "float32")
+    with np.load(Path(folder)/"weights.npz", allow_pickle=False) as saved: model.set_weights([saved[k] for k in saved.files])
+    return Run(model, config, meta["history"])
