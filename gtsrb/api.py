@@ -186,9 +186,10 @@ def check_uploads(
         raise Refusal(422, "duplicate_names", f"several files are called {some}; rename them or ask for ?format=list", names=twice)
     return uploads
 
-# %% ../nbs/12_api.ipynb #8a085006
+# %% ../nbs/12_api.ipynb #c41bc508
 _MULTIPART = "send multipart/form-data with the field 'files'"
 _malformed = partial(Refusal, 400, "malformed_body")
+logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a stranger's broken body is no warning of ours
 
 def body_too_large(settings):
     return Refusal(413, "body_too_large", f"the request is larger than {settings.max_body_bytes:,} bytes; send fewer files at a time")

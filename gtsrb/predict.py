@@ -114,8 +114,8 @@ def softmax(
     x = np.exp(x - x.max(axis=1, keepdims=True))
     return (x / x.sum(axis=1, keepdims=True)).astype(np.float32)
 
-# %% ../nbs/11_predict.ipynb #04ffa8fc
-CHUNK = 256  # images that are decoded and run together
+# %% ../nbs/11_predict.ipynb #8ad2edba
+CHUNK = 64  # images that are decoded and run together
 
 def each_image(
     images, # an iterable of images
