@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['MiB', 'log', 'router', 'STATIC', 'SWAGGER', 'SECURITY_HEADERS', 'Settings', 'settings_from', 'Refusal', 'busy',
-           'on_refusal', 'on_http_error', 'on_invalid', 'on_crash', 'Upload', 'UploadReader', 'text_of',
-           'check_uploads', 'body_too_large', 'reader_for', 'read_uploads', 'cut', 'answer', 'Problem', 'FileError',
-           'Ranked', 'Answer', 'Place', 'ListedAnswer', 'ListedError', 'Answers', 'documented', 'Abandoned', 'Service',
-           'Metrics', 'predict', 'healthz', 'readyz', 'metrics', 'model', 'classes', 'legend', 'page', 'docs',
-           'Envelope', 'BriefStartup', 'draining', 'lifespan', 'create_app']
+           'not_ready', 'on_refusal', 'on_http_error', 'on_invalid', 'on_crash', 'Upload', 'text_of', 'PartHeaders',
+           'UploadReader', 'check_field', 'check_uploads', 'body_too_large', 'reader_for', 'read_uploads', 'cut',
+           'answer', 'Problem', 'FileError', 'Ranked', 'Answer', 'Place', 'ListedAnswer', 'ListedError', 'Answers',
+           'documented', 'Queue', 'Abandoned', 'while_wanted', 'in_thread', 'Metrics', 'Service', 'predict', 'healthz',
+           'readyz', 'metrics', 'model', 'classes', 'legend', 'page', 'docs', 'Envelope', 'BriefStartup', 'draining',
+           'lifespan', 'create_app']
 
 # %% ../nbs/12_api.ipynb #745b4457
 import asyncio, importlib.resources, logging, math, os, signal, threading, time
@@ -82,7 +83,7 @@ def settings_from(
         except ValueError: raise ValueError(f"GTSRB_{f.name.upper()} must be a number, not {text!r}") from None
     return Settings(**given)
 
-# %% ../nbs/12_api.ipynb #47513d92
+# %% ../nbs/12_api.ipynb #e1e53d17
 class Refusal(Exception):
     "A request that is refused as a whole."
     def __init__(self,
@@ -97,6 +98,7 @@ class Refusal(Exception):
         self.body = {"error": {"code": code, "message": message, **details}}
 
 def busy(message): return Refusal(429, "busy", message, {"Retry-After": "1"})
+def not_ready(): return Refusal(503, "not_ready", "no model is loaded yet", {"Retry-After": "1"})
 
 # %% ../nbs/12_api.ipynb #4c88d184
 def on_refusal(request, e): return JSONResponse(e.body, e.status, e.headers)
@@ -113,7 +115,7 @@ def on_crash(request, e):
     "A mistake of ours: the traceback goes to the log, not to the client."
     return JSONResponse({"error": {"code": "internal_error", "message": "the service made a mistake; its log says which"}}, 500, SECURITY_HEADERS)
 
-# %% ../nbs/12_api.ipynb #b3cd3e5c
+# %% ../nbs/12_api.ipynb #6d04fa17
 @dataclass
 class Upload:
     "One file of a request."
@@ -121,16 +123,16 @@ class Upload:
     data: bytearray = field(default_factory=bytearray)
     error: PredictionError|None = None             # why `data` is not all there
 
-class UploadReader:
-    "Takes a multipart body in pieces and collects its files; `Refusal` where a limit is passed."
-    def __init__(self,
-        boundary:bytes,    # from the Content-Type header
-        settings:Settings,
-    ):
-        self.settings, self.uploads, self.fields, self.held, self.complete = settings, [], 0, 0, False
-        events = ("part_begin", "header_field", "header_value", "header_end", "headers_finished", "part_data", "end")
-        self.parser = MultipartParser(boundary, {f"on_{e}": getattr(self, e) for e in events}, max_header_size=16_384)
+def text_of(
+    raw:bytes, # a file or field name as it came
+) -> str: # UTF-8 where it is that, else Latin-1
+    "Decode a name."
+    try: return raw.decode()
+    except UnicodeDecodeError: return raw.decode("latin-1")
 
+# %% ../nbs/12_api.ipynb #6e3d8f44
+class PartHeaders:
+    "Collects the Content-Disposition header of each part of a multipart body."
     def part_begin(self): self.disposition, self.key, self.value, self.upload = b"", b"", b"", None
     def header_field(self, data, start, end): self.key += data[start:end]
     def header_value(self, data, start, end): self.value += data[start:end]
@@ -138,38 +140,43 @@ class UploadReader:
         if self.key.lower() == b"content-disposition": self.disposition = self.value
         self.key = self.value = b""
 
+class UploadReader(PartHeaders):
+    "Takes a multipart body in pieces and collects its files; `Refusal` where a limit is passed."
+    EVENTS = "part_begin", "header_field", "header_value", "header_end", "headers_finished", "part_data", "end"
+
+    def __init__(self,
+        boundary:bytes,    # from the Content-Type header
+        settings:Settings,
+    ):
+        self.settings, self.uploads, self.fields, self.held, self.complete = settings, [], 0, 0, False
+        self.parser = MultipartParser(boundary, {f"on_{e}": getattr(self, e) for e in self.EVENTS}, max_header_size=16_384)
+
     def headers_finished(self):
         _, options = parse_options_header(self.disposition)
-        field, name = options.get(b"name"), options.get(b"filename")
-        if name is None: return self.text_field(field)
-        if field != b"files": raise Refusal(422, "unknown_field", f"files belong in the field 'files', not {text_of(field or b'')!r}")
-        if len(self.uploads) == self.settings.max_files:
-            raise Refusal(413, "too_many_files", f"more than {self.settings.max_files:,} files")
-        self.upload = Upload(text_of(name)); self.uploads.append(self.upload)
-
-    def text_field(self, field):
-        "A part that is no file: other people's form fields are ignored."
-        if field == b"files": raise Refusal(422, "unnamed_file", "a part in the field 'files' has no file name")
-        self.fields += 1
-        if self.fields > 1000: raise Refusal(413, "too_many_fields", "more than 1,000 form fields")
+        field, name = text_of(options.get(b"name", b"")), options.get(b"filename")
+        if name is None: check_field(field, self.fields); self.fields += 1
+        elif field != "files": raise Refusal(422, "unknown_field", f"files belong in the field 'files', not {field!r}")
+        elif len(self.uploads) == self.settings.max_files: raise Refusal(413, "too_many_files", f"more than {self.settings.max_files:,} files")
+        else: self.upload = Upload(text_of(name)); self.uploads.append(self.upload)
 
     def part_data(self, data, start, end):
         if self.upload is None or self.upload.error: return
-        if len(self.upload.data) + end - start > self.settings.max_file_bytes:
-            message = f"larger than {self.settings.max_file_bytes:,} bytes"
-            self.held -= len(self.upload.data)
-            self.upload.data, self.upload.error = bytearray(), PredictionError("file_too_large", message)
-        else: self.upload.data += data[start:end]; self.held += end - start
+        if len(self.upload.data) + end - start <= self.settings.max_file_bytes:
+            self.upload.data += data[start:end]; self.held += end - start
+        else:
+            self.upload.error = PredictionError("file_too_large", f"larger than {self.settings.max_file_bytes:,} bytes")
+            self.held -= len(self.upload.data); self.upload.data = bytearray()
 
     def end(self): self.complete = True
 
-# %% ../nbs/12_api.ipynb #7a415731
-def text_of(
-    raw:bytes, # a file name as it came
-) -> str: # UTF-8 where it is that, else Latin-1
-    "Decode a name."
-    try: return raw.decode()
-    except UnicodeDecodeError: return raw.decode("latin-1")
+# %% ../nbs/12_api.ipynb #e87447b9
+def check_field(
+    field:str, # name of a part that is no file
+    seen:int,  # how many there were before
+) -> None: # `Refusal` where it should have been a file, or is one too many
+    "Other people's form fields are ignored, up to a number."
+    if field == "files": raise Refusal(422, "unnamed_file", "a part in the field 'files' has no file name")
+    if seen >= 1000: raise Refusal(413, "too_many_fields", "more than 1,000 form fields")
 
 # %% ../nbs/12_api.ipynb #b002c5c6
 def check_uploads(
@@ -186,9 +193,10 @@ def check_uploads(
         raise Refusal(422, "duplicate_names", f"several files are called {some}; rename them or ask for ?format=list", names=twice)
     return uploads
 
-# %% ../nbs/12_api.ipynb #8a085006
+# %% ../nbs/12_api.ipynb #c41bc508
 _MULTIPART = "send multipart/form-data with the field 'files'"
 _malformed = partial(Refusal, 400, "malformed_body")
+logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a stranger's broken body is no warning of ours
 
 def body_too_large(settings):
     return Refusal(413, "body_too_large", f"the request is larger than {settings.max_body_bytes:,} bytes; send fewer files at a time")
@@ -205,20 +213,20 @@ def reader_for(
     try: return UploadReader(options[b"boundary"], settings)
     except FormParserError: raise _malformed("the boundary in the Content-Type header is too long") from None
 
-# %% ../nbs/12_api.ipynb #d16a6196
+# %% ../nbs/12_api.ipynb #ab9d7a71
 async def read_uploads(
     request:Request, # POST with a multipart body
     reader,          # its `UploadReader`
-    service,         # a `Service`, which knows the memory held by all requests
+    queue,           # the `Queue`, which knows the memory held by all requests
 ) -> list: # of `Upload`
     "Read a request's files as they arrive; `Refusal` 400, 408, 413, 422 or 429."
-    settings, total = service.settings, 0
+    settings, total = queue.settings, 0
     try:
         async with asyncio.timeout(settings.read_seconds):
             async for chunk in request.stream():
                 if (total := total + len(chunk)) > settings.max_body_bytes: raise body_too_large(settings)
                 reader.parser.write(chunk)
-                if service.held > settings.max_held_bytes: raise busy("too many uploads at a time")
+                if queue.held > settings.max_held_bytes: raise busy("too many uploads at a time")
     except TimeoutError: raise Refusal(408, "upload_too_slow", f"the request took longer than {settings.read_seconds:g} s to arrive",
                                        {"Connection": "close"}) from None
     except FormParserError: raise _malformed("the body is not valid multipart/form-data") from None
@@ -287,76 +295,51 @@ _RESPONSES = {status: documented(text, {"error": {"code": code, "message": text}
     422: documented("every file failed (the body as for 200); or there is no file, two share a name, a parameter is out of range",
         {"error": {"code": "duplicate_names", "message": "several files are called a.png", "names": ["a.png"]}}, FileError|Answers)}
 
-# %% ../nbs/12_api.ipynb #3d3d3a1d
-log = logging.getLogger("uvicorn.error")
-
-class Abandoned(Exception): "The client no longer waits for this."
-
-class Service:
-    "The model of one process, its threads, and what it has in hand."
-    def __init__(self,
-        settings:Settings,
-        predictor:Predictor|None=None, # None: loaded at start-up from `settings.model`
-    ):
-        self.settings, self.predictor, self.pool = settings, predictor, None
-        self.state, self.readers, self.metrics = "starting", set(), Metrics(self)
+# %% ../nbs/12_api.ipynb #3172719e
+class Queue:
+    "The requests in hand: being read, waiting or answered."
+    def __init__(self, settings:Settings): self.settings, self.readers = settings, set()
+    def __len__(self): return len(self.readers)
 
     @property
     def held(self):
         "Uploads in memory, over all requests, bytes."
         return sum(r.held for r in self.readers)
 
-    async def start(self):
-        "Load the model in a thread; `ArtefactError` where it cannot be."
-        s = self.settings
-        self.pool = ThreadPoolExecutor(s.workers or usable_cpus(), "predict")
-        limits = Limits(s.max_file_bytes, s.max_pixels, s.max_side)
-        if self.predictor is None:
-            load = partial(Predictor, s.model, s.threads, limits)
-            self.predictor = await asyncio.get_running_loop().run_in_executor(self.pool, load)
-        self.metrics.model(self.predictor.card)
-
-    async def warm_up(self):
-        "Answer a first image; only then is the service ready."
-        try:
-            first, = await self.predict([legend_png(14, 64)])
-            if isinstance(first, PredictionError): raise RuntimeError(first.message)
-        except Exception: self.state = "failed"; log.exception("the model could not answer its first image")
-        else: self.state = "ready" if self.state == "starting" else self.state
-
-    def _work(self, images, top_k, stop):
-        "In a thread: one batch, given up when nobody waits any more."
-        def still_wanted():
-            for image in images:
-                if stop.is_set(): raise Abandoned
-                yield image
-        with self.metrics.batch_seconds.time(): return self.predictor.predict(still_wanted(), top_k)
-
-    async def predict(self,
-        images,       # list of bytes
-        top_k:int=1,  # candidates per image
-    ) -> list: # of `Prediction` or `PredictionError`; `Refusal` 504 when it takes too long
-        "Predictions, computed in a thread."
-        stop, loop = threading.Event(), asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self.settings.answer_seconds):
-                return await loop.run_in_executor(self.pool, self._work, images, top_k, stop)
-        except TimeoutError:
-            raise Refusal(504, "answer_too_slow", f"no answer within {self.settings.answer_seconds:g} s") from None
-        finally: stop.set()
-
     @contextmanager
     def place(self,
         reader, # the request's `UploadReader`
     ):
-        "A place in the queue for one request; `Refusal` 429 when it is full, 503 without a model."
-        if self.predictor is None: raise Refusal(503, "not_ready", "no model is loaded yet", {"Retry-After": "1"})
-        if len(self.readers) >= self.settings.max_requests: raise busy(f"{len(self.readers)} requests are waiting already")
+        "A place for one request; `Refusal` 429 when all are taken."
+        if len(self) >= self.settings.max_requests: raise busy(f"{len(self)} requests are waiting already")
         self.readers.add(reader)
         try: yield
         finally: self.readers.discard(reader)
 
-# %% ../nbs/12_api.ipynb #c7a94b9e
+# %% ../nbs/12_api.ipynb #98d7466d
+class Abandoned(Exception): "The client no longer waits for this."
+
+def while_wanted(images, stop):
+    "The images, until `stop` is set."
+    for image in images:
+        if stop.is_set(): raise Abandoned
+        yield image
+
+async def in_thread(
+    pool:ThreadPoolExecutor,
+    work,          # a function of an iterator over images
+    images,        # iterable
+    seconds:float, # to wait for the result, the time in the queue included
+): # what `work` returns; `Refusal` 504 when it takes too long
+    "Run a batch off the event loop."
+    stop = threading.Event()
+    try:
+        async with asyncio.timeout(seconds):
+            return await asyncio.get_running_loop().run_in_executor(pool, work, while_wanted(images, stop))
+    except TimeoutError: raise Refusal(504, "answer_too_slow", f"no answer within {seconds:g} s") from None
+    finally: stop.set()
+
+# %% ../nbs/12_api.ipynb #2cb54cda
 class Metrics:
     "What a service counts."
     def __init__(self, service):
@@ -368,8 +351,8 @@ class Metrics:
         self.classes = prom.Counter("gtsrb_predictions", "Predictions by class", ["class_id"], registry=r)
         self.batch_seconds = prom.Histogram("gtsrb_batch_seconds", "Decoding and inference of a request's images", registry=r)
         self.info = prom.Gauge("gtsrb_model_info", "The model that answers", ["name", "sha256"], registry=r)
-        for name, text, value in (("in_flight", "Requests being read, waiting or answered", lambda: len(service.readers)),
-                ("held_bytes", "Uploads in memory", lambda: service.held), ("ready", "1 when /readyz says 200", lambda: service.state == "ready")):
+        for name, text, value in (("in_flight", "Requests being read, waiting or answered", lambda: len(service.queue)),
+                ("held_bytes", "Uploads in memory", lambda: service.queue.held), ("ready", "1 when /readyz says 200", lambda: service.state == "ready")):
             prom.Gauge(f"gtsrb_{name}", text, registry=r).set_function(value)
 
     def model(self, card): self.info.labels(card["name"], card["model"]["sha256"]).set(1)
@@ -379,7 +362,45 @@ class Metrics:
         for outcome, n in Counter(getattr(r, "code", "ok") for r in results).items(): self.images.labels(outcome).inc(n)
         for c, n in Counter(r.class_id for r in results if not isinstance(r, PredictionError)).items(): self.classes.labels(c).inc(n)
 
-# %% ../nbs/12_api.ipynb #bd28e08b
+# %% ../nbs/12_api.ipynb #0df8e961
+log = logging.getLogger("uvicorn.error")
+
+class Service:
+    "The model of one process, its threads, and what it has in hand."
+    def __init__(self,
+        settings:Settings,
+        predictor:Predictor|None=None, # None: loaded at start-up from `settings.model`
+    ):
+        self.settings, self.predictor, self.pool, self.state = settings, predictor, None, "starting"
+        self.queue = Queue(settings); self.metrics = Metrics(self)
+
+    async def start(self):
+        "Load the model in a thread; `ArtefactError` where it cannot be."
+        s = self.settings
+        self.pool = ThreadPoolExecutor(s.workers or usable_cpus(), "predict")
+        load = partial(Predictor, s.model, s.threads, Limits(s.max_file_bytes, s.max_pixels, s.max_side))
+        if self.predictor is None: self.predictor = await asyncio.get_running_loop().run_in_executor(self.pool, load)
+        self.metrics.model(self.predictor.card)
+
+    async def predict(self,
+        images,       # list of bytes
+        top_k:int=1,  # candidates per image
+    ) -> list: # of `Prediction` or `PredictionError`; `Refusal` 503 without a model, 504 when it takes too long
+        "Predictions, computed in a thread."
+        if self.predictor is None: raise not_ready()
+        def work(wanted):
+            with self.metrics.batch_seconds.time(): return self.predictor.predict(wanted, top_k)
+        return await in_thread(self.pool, work, images, self.settings.answer_seconds)
+
+    async def warm_up(self):
+        "Answer a first image; only then is the service ready."
+        try:
+            first, = await self.predict([legend_png(14, 64)])
+            if isinstance(first, PredictionError): raise RuntimeError(first.message)
+        except Exception: self.state = "failed"; log.exception("the model could not answer its first image")
+        else: self.state = "ready" if self.state == "starting" else self.state
+
+# %% ../nbs/12_api.ipynb #8981d421
 router = APIRouter()
 
 @router.post("/predict", tags=["prediction"], responses=_RESPONSES, openapi_extra={"requestBody": {"required": True, "content": _BODY}})
@@ -391,8 +412,8 @@ async def predict(
     "Classify one or many images (PPM/PGM, PNG, JPEG, BMP or WebP), sent as multipart/form-data in the field `files`."
     service = request.app.state.service
     reader = reader_for(request, service.settings)
-    with service.place(reader):
-        uploads = check_uploads(await read_uploads(request, reader, service), format == "map")
+    with service.queue.place(reader):
+        uploads = check_uploads(await read_uploads(request, reader, service.queue), format == "map")
         found = iter(await service.predict([u.data for u in uploads if not u.error], top_k or 1))
     results = [u.error or next(found) for u in uploads]
     service.metrics.count(results)
@@ -418,11 +439,11 @@ async def metrics(request:Request):
     "Counters for Prometheus."
     return Response(prom.generate_latest(request.app.state.service.metrics.registry), media_type=prom.CONTENT_TYPE_LATEST)
 
-# %% ../nbs/12_api.ipynb #858fb492
+# %% ../nbs/12_api.ipynb #b05ee9bd
 @router.get("/model", tags=["knowledge"], responses={503: _RESPONSES[503]})
 async def model(request:Request):
     "The card of the model that answers."
-    if (p := request.app.state.service.predictor) is None: raise Refusal(503, "not_ready", "no model is loaded yet")
+    if (p := request.app.state.service.predictor) is None: raise not_ready()
     return JSONResponse(p.card)
 
 @router.get("/classes", tags=["knowledge"])

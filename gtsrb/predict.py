@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ARTEFACTS', 'CARD_FORMAT', 'CHUNK', 'ArtefactError', 'artefact_folder', 'check_card', 'read_artefact', 'usable_cpus',
-           'open_session', 'Candidate', 'Prediction', 'PredictionError', 'each_image', 'Predictor']
+           'open_session', 'Candidate', 'Prediction', 'PredictionError', 'Model', 'each_image', 'read_square', 'best',
+           'Predictor']
 
 # %% ../nbs/11_predict.ipynb #9cdb8f6e
 import hashlib, importlib.resources, json, math, os
@@ -104,8 +105,32 @@ class PredictionError:
     code: str     # one of `preprocess.ERROR_CODES`, unreadable_file or unsupported_input
     message: str  # what is wrong, in one sentence
 
-# %% ../nbs/11_predict.ipynb #04ffa8fc
-CHUNK = 256  # images that are decoded and run together
+# %% ../nbs/11_predict.ipynb #c3f67226
+class Model:
+    "An artefact, opened: square pictures in, probabilities out. Threads may share it."
+    def __init__(self,
+        path:str|os.PathLike|None=None, # an artefact's folder, one of `ARTEFACTS`, or None for the default
+        threads:int|None=None,          # threads within one call; None: all processors
+    ):
+        self.path = artefact_folder(path)
+        self.card, network = read_artefact(self.path)
+        self.preprocess = Preprocess(**{k: self.card["preprocess"][k] for k in ("size", "contrast", "version")})
+        try:
+            self.session = open_session(network, threads)
+            self(np.zeros((1, *[self.preprocess.size] * 2, 3), np.uint8))
+        except Exception as e:  # ONNX Runtime's errors have no other class in common
+            raise ArtefactError(f"artefact {self.path}: model.onnx: {str(e).splitlines()[0]}") from None
+
+    def __call__(self,
+        squares:np.ndarray, # (n, s, s, 3) uint8 RGB, from `preprocess.squares`
+    ) -> np.ndarray: # (n, 43) float32, rows sum to 1
+        "Calibrated probabilities."
+        logits, = self.session.run(["logits"], {"image": self.preprocess(squares)})
+        if logits.shape != (len(squares), NUM_CLASSES): raise ValueError(f"logits of shape {logits.shape}")
+        return softmax(logits, self.card["temperature"]).astype(np.float32)
+
+# %% ../nbs/11_predict.ipynb #95d2b9d7
+CHUNK = 64  # images that are decoded and run together
 
 def each_image(
     images, # an iterable of images
@@ -115,49 +140,44 @@ def each_image(
         raise TypeError("images must be a list (or another iterable) of images, not one image")
     return iter(images)
 
-# %% ../nbs/11_predict.ipynb #e42f297f
-class Predictor:
-    "An artefact, ready to answer. Threads may share it."
+def read_square(
+    image,                 # bytes, a path or (h, w, 3) uint8 RGB
+    preprocess:Preprocess, # from the model's card
+    limits:Limits,         # what an image may be
+) -> np.ndarray|PredictionError: # (s, s, 3) uint8, or why not
+    "Read one image, or say what is wrong with it."
+    try: return preprocess.squares([image], limits)[0]
+    except ImageError as e: return PredictionError(e.code, e.message)
+    except OSError as e: return PredictionError("unreadable_file", f"{e.strerror or e}: {os.fspath(image)}")
+    except (TypeError, ValueError) as e: return PredictionError("unsupported_input", str(e))
+
+def best(
+    row:np.ndarray, # (43,) probabilities
+    names:list,     # of the 43 classes
+    top_k:int=1,    # candidates
+) -> Prediction:
+    "The prediction that a row of probabilities makes."
+    top = tuple(Candidate(int(i), names[i], float(row[i])) for i in np.argsort(-row, kind="stable")[:top_k])
+    return Prediction(*top[0], top)
+
+# %% ../nbs/11_predict.ipynb #e1c0700a
+class Predictor(Model):
+    "An artefact, ready to answer for images of any kind. Threads may share it."
     def __init__(self,
         path:str|os.PathLike|None=None, # an artefact's folder, one of `ARTEFACTS`, or None for the default
         threads:int|None=None,          # threads within one call; None: all processors
         limits:Limits=Limits(),         # what an image may be
     ):
-        self.path, self.limits = artefact_folder(path), limits
-        self.card, model = read_artefact(self.path)
-        self.preprocess = Preprocess(**{k: self.card["preprocess"][k] for k in ("size", "contrast", "version")})
-        try:
-            self.session = open_session(model, threads)
-            self._run(np.zeros((1, *[self.preprocess.size] * 2, 3), np.uint8))  # also the first, slow call
-        except Exception as e:  # ONNX Runtime's errors share no other class
-            raise ArtefactError(f"artefact {self.path}: model.onnx: {str(e).splitlines()[0]}") from None
-
-    def _run(self, squares):
-        "Probabilities of (n, s, s, 3) uint8 squares."
-        logits, = self.session.run(["logits"], {"image": self.preprocess(squares)})
-        if logits.shape != (len(squares), NUM_CLASSES): raise ValueError(f"logits of shape {logits.shape}")
-        return softmax(logits, self.card["temperature"]).astype(np.float32)
+        super().__init__(path, threads)
+        self.limits = limits
 
     def probabilities(self,
         images, # iterable of bytes, paths or (h, w, 3) uint8 RGB arrays
     ) -> np.ndarray: # (n, 43) float32, rows sum to 1
         "Class probabilities; the first image that cannot be read raises as in `load_image`."
         images, rows = each_image(images), [np.zeros((0, NUM_CLASSES), np.float32)]
-        while len(squares := self.preprocess.squares(islice(images, CHUNK), self.limits)): rows.append(self._run(squares))
+        while len(squares := self.preprocess.squares(islice(images, CHUNK), self.limits)): rows.append(self(squares))
         return np.concatenate(rows)
-
-    def _square(self, image):
-        "(s, s, 3) uint8, or the `PredictionError` that says why not."
-        try: return self.preprocess.squares([image], self.limits)[0]
-        except ImageError as e: return PredictionError(e.code, e.message)
-        except OSError as e: return PredictionError("unreadable_file", f"{e.strerror or e}: {os.fspath(image)}")
-        except (TypeError, ValueError) as e: return PredictionError("unsupported_input", str(e))
-
-    def _prediction(self, row, top_k):
-        "The `Prediction` of one row of probabilities."
-        best = np.argsort(-row, kind="stable")[:top_k]
-        top = tuple(Candidate(int(i), self.card["classes"][i], float(row[i])) for i in best)
-        return Prediction(*top[0], top)
 
     def predict(self,
         images,       # iterable of bytes, paths or (h, w, 3) uint8 RGB arrays
@@ -166,8 +186,8 @@ class Predictor:
         "Predictions; an image that cannot be read is a `PredictionError` in its place and costs the others nothing."
         if not 1 <= top_k <= NUM_CLASSES: raise ValueError(f"top_k is 1 to {NUM_CLASSES}, not {top_k}")
         images, out = each_image(images), []
-        while squares := [self._square(i) for i in islice(images, CHUNK)]:
+        while squares := [read_square(i, self.preprocess, self.limits) for i in islice(images, CHUNK)]:
             good = [s for s in squares if isinstance(s, np.ndarray)]
-            rows = iter(self._run(np.stack(good)) if good else ())
-            out += [self._prediction(next(rows), top_k) if isinstance(s, np.ndarray) else s for s in squares]
+            rows = iter(self(np.stack(good)) if good else ())
+            out += [best(next(rows), self.card["classes"], top_k) if isinstance(s, np.ndarray) else s for s in squares]
         return out
