@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CLASSES', 'NUM_CLASSES', 'IMAGE_SUFFIXES', 'MAX_PIXELS', 'SignClass', 'class_name', 'home', 'seed_everything',
-           'OpenCVUnavailable', 'load_cv2']
+           'softmax', 'OpenCVUnavailable', 'load_cv2']
 
 # %% ../nbs/00_core.ipynb #47b7a674
 import importlib, os, random, sys
@@ -69,6 +69,16 @@ def seed_everything(
     random.seed(seed); np.random.seed(seed)
     if "keras" in sys.modules: sys.modules["keras"].utils.set_random_seed(seed)
     return np.random.default_rng(seed)
+
+# %% ../nbs/00_core.ipynb #a580163d
+def softmax(
+    logits:np.ndarray,     # (n, classes)
+    temperature:float=1.0, # above 0; more than 1 makes the probabilities flatter
+) -> np.ndarray: # (n, classes) float64, rows sum to 1
+    "Probabilities of logits."
+    z = np.asarray(logits, np.float64) / temperature
+    z = np.exp(z - z.max(axis=1, keepdims=True))
+    return z / z.sum(axis=1, keepdims=True)
 
 # %% ../nbs/00_core.ipynb #3eeec499
 MAX_PIXELS = 16_000_000  # pixels an image may have before it is decoded

@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['to_onnx', 'onnx_logits', 'parity', 'calibrate', 'make_card', 'export_artefact']
 
-# %% ../nbs/10_export.ipynb #cd284524
+# %% ../nbs/10_export.ipynb #2bce1909
 import hashlib, importlib.metadata, importlib.util, json, os, platform, shutil, tempfile
 from pathlib import Path
 
 import keras, numpy as np
 import onnx, onnxruntime
 
-from .core import CLASSES
+from .core import CLASSES, softmax
 from .data import content_sha256
-from .evaluate import expected_calibration_error, fit_temperature, negative_log_likelihood, softmax
+from .evaluate import expected_calibration_error, fit_temperature, negative_log_likelihood
 from .model import multiply_accumulates
 from .preprocess import Preprocess
 from .train import Run, load_run, load_squares, predict_logits, read_checkpoint, training_data

@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['cv2', 'SYNTHETIC_VERSION', 'draw_sign', 'legend_png', 'sign_sheet', 'render_sign', 'synthetic_dataset']
 
-# %% ../nbs/01_signs.ipynb #a2188307
+# %% ../nbs/01_signs.ipynb #cc33239a
 import csv, functools, json, os, re, shutil, tempfile
+from dataclasses import dataclass
 from math import cos, exp, radians, sin
 from pathlib import Path
 
 import numpy as np
 
-from .core import CLASSES, NUM_CLASSES, class_name, load_cv2
+from .core import NUM_CLASSES, class_name, load_cv2
 
 # %% ../nbs/01_signs.ipynb #f2d91ba6
 cv2 = load_cv2()
@@ -70,8 +71,8 @@ def _draw(image, symbol, colour, at=(0, 0), scale=1, angle=0, cut=(255, 255, 255
         for points, closed in _subpaths(path.strip()):
             _paint(image, points @ turn + at, cut if "cut" in tool else colour, closed, width, "round" in tool)
 
-# %% ../nbs/01_signs.ipynb #574cb03e
-_WHITE, _BLACK, _GREY, _RED, _BLUE, _YELLOW, _GREEN = ((255, 255, 255), (22, 24, 28), (128, 131, 133), (196, 18, 24),
+# %% ../nbs/01_signs.ipynb #a42bf968
+_WHITE, _BLACK, _GREY, _RED, _BLUE, _YELLOW, _GREEN = ((255, 255, 255), (22, 24, 28), (112, 115, 118), (196, 18, 24),
                                                       (8, 84, 166), (250, 184, 0), (0, 135, 90))
 
 def _layers(image, *layers):
@@ -86,20 +87,22 @@ def _shrunk(p, by): return p.mean(0) + (p - p.mean(0)) * by
 
 _TRIANGLE = np.array([[50, 11], [95, 89], [5, 89]], float)
 
-# %% ../nbs/01_signs.ipynb #6e94a49e
+# %% ../nbs/01_signs.ipynb #f1803f1e
 def _prohibition(image): _layers(image, (_WHITE, _disc(50), 0), (_RED, _disc(48.3), 0), (_WHITE, _disc(35), 0))
 def _derestriction(image): _layers(image, (_WHITE, _disc(50), 0), (_BLACK, _disc(49), 0), (_WHITE, _disc(46.5), 0))
 def _mandatory(image): _layers(image, (_WHITE, _disc(50), 0), (_BLUE, _disc(47.7), 0))
 def _warning(image, points=_TRIANGLE):
     _layers(image, (_WHITE, points, 5), (_RED, points, 3.5), (_WHITE, _shrunk(points, .77), 0))
 def _yield(image): _warning(image, _TRIANGLE * (1, -1) + (0, 100))
-def _no_entry(image): _layers(image, (_WHITE, _disc(50), 0), (_RED, _disc(48.3), 0), (_WHITE, np.array([[9.5, 41.5], [90.5, 41.5], [90.5, 58.5], [9.5, 58.5]]), 0))
+def _no_entry(image):
+    bar = np.array([[9.5, 41.5], [90.5, 41.5], [90.5, 58.5], [9.5, 58.5]])
+    _layers(image, (_WHITE, _disc(50), 0), (_RED, _disc(48.3), 0), (_WHITE, bar, 0))
 def _octagon(image): _layers(image, (_WHITE, _regular(8, 53, 22.5), .9), (_RED, _regular(8, 50, 22.5), .5))
 def _priority(image):
     _layers(image, (_WHITE, _regular(4, 46, 0), 3.8), (_BLACK, _regular(4, 45, 0), 2.9), (_WHITE, _regular(4, 44, 0), 2),
             (_BLACK, _regular(4, 30.5, 0), .8), (_YELLOW, _regular(4, 29, 0), .5))
 
-# %% ../nbs/01_signs.ipynb #c445bab6
+# %% ../nbs/01_signs.ipynb #19ba2cc9
 _GLYPHS = {  # character: (width of the box, middle line)
     "0": (40, "M0 20 C0 8 8 0 20 0 C32 0 40 8 40 20 L40 60 C40 72 32 80 20 80 C8 80 0 72 0 60Z"),
     "1": (19, "M1 23 L19 5 M19 -5.7 L19 85.7"),
@@ -111,7 +114,7 @@ _GLYPHS = {  # character: (width of the box, middle line)
     "8": (40, "M20 0 C31 0 38 8 38 18.5 C38 29 31 37 20 37 C9 37 2 29 2 18.5 C2 8 9 0 20 0Z "
               "M20 37 C32 37 40 46 40 58.5 C40 71 32 80 20 80 C8 80 0 71 0 58.5 C0 46 8 37 20 37Z"),
     "S": (38, "M37 19 C37 7 30 0 19 0 C8 0 1 8 1 19 C1 30 9 35 19 39 C30 43 38 48 38 60 C38 72 31 80 19 80 C8 80 0 72 0 60"),
-    "T": (40, "M-5 0 L45 0 M20 0 L20 85.7"), "O": (40, None),
+    "T": (36, "M-4 0 L40 0 M18 0 L18 85.7"), "O": (40, None),
     "P": (38, "M0 85.7 L0 0 19 0 C31 0 38 9 38 21 C38 33 31 43 19 43 L0 43"),
 }
 _GLYPHS["O"] = _GLYPHS["0"]
@@ -180,56 +183,54 @@ _SKID_MARKS = """1.5 round: M37.5 69 C32 69.5 28.5 71 28.8 73.2 M43.5 70.6 C39 7
 1.5 round: M28.8 73.2 C29.5 76 44 72.5 43.2 76.5 C42.6 79.5 36.5 80.2 31.5 79.4
 1.5 round: M57 70.5 C53 70.8 50.6 72.2 51 74.2 C52 77.5 69.5 73.6 69.5 77 C69.4 78.6 68 79.4 66.5 79.8"""
 
-# %% ../nbs/01_signs.ipynb #ffa71cbc
+# %% ../nbs/01_signs.ipynb #72e7e788
 _HEAD = "fill: M0 0 L24 23.5 24 36 4.5 16.5 -4.5 16.5 -24 36 -24 23.5Z"  # an arrow's head that points up, tip at the origin
 _TURN_RIGHT = "8.6: M36.5 83 L36.5 51 C36.5 39 43 34 53 34 L72 34"
-_BRANCH_RIGHT = "8.6: M38.5 88 L38.5 25 M38.5 84 C38.5 69 46 62 58 62 L80 62"
-_ROUND_ARC = "6.4: M38.2 20.8 C24.4 26.4 16.4 40.8 18.98 55.5"
+_BRANCH_RIGHT = "8.6: M38.5 88 L38.5 17 M38.5 84 C38.5 69 46 62 58 62 L80 62"
+_ROUND_ARROW = """6.4: M-11.8 -29.2 C-25.6 -23.6 -33.6 -9.2 -31 5.5
+fill: M-29.7 12.3 L-43.6 2.8 -44.6 -3.3 -33.3 4.6 -28.9 3.8 -21 -7.5 -19.9 -1.4Z"""
 
-def _arrow(image, line, *heads, cut=()):
+def _arrow(image, line, *heads):
     "A white line and its arrow heads (x, y, direction in degrees clockwise from up, scale)."
     _draw(image, line, _WHITE)
     for x, y, angle, scale in heads: _draw(image, _HEAD, _WHITE, (x, y), scale, angle)
-
-def _roundabout(image):
-    for angle in (0, 120, 240):
-        spun = lambda x, y: np.array([x - 50, y - 50]) @ [[cos(radians(angle)), sin(radians(angle))], [-sin(radians(angle)), cos(radians(angle))]] + 50
-        _draw(image, _ROUND_ARC, _WHITE, spun(0, 0), 1, angle)
-        _draw(image, _HEAD, _WHITE, spun(20, 62.5), .52, angle + 170)
 
 def _stripes(image):
     for d in (-8.8, -4.4, 0, 4.4, 8.8):
         half = (47**2 - d * d) ** .5
         _draw(image, f"2.4: M{-half} {d} L{half} {d}", _BLACK, (50, 50), angle=-45)
 
-# %% ../nbs/01_signs.ipynb #aa8cfd40
+# %% ../nbs/01_signs.ipynb #df2928fc
 def _limit(text, colour=_BLACK):
     sizes = dict(width=51, height=42, stroke=5.3, gap=3) if len(text) == 2 else dict(width=57, height=38, stroke=5, gap=3)
     return lambda image: _write(image, text, colour, **sizes)
 
 def _symbol(symbol, colour=_BLACK, **where): return lambda image: _draw(image, symbol, colour, **where)
-def _cars(left, right): return _symbol(_CAR, left, at=(32.7, 50)), _symbol(_CAR, right, at=(67.3, 50))
-def _overtaking(left, right, k=1): return _symbol(_LORRY_REAR, left, at=(50 - 18 * k, 47.5), scale=k), _symbol(_CAR, right, at=(50 + 17 * k, 47.5 + 8 * k), scale=k)
-def _snowflake(): return [_symbol(_SNOW_ARM, at=(50, 63), angle=a) for a in range(0, 360, 60)]
+def _cars(left, right, k=1):
+    return _symbol(_CAR, left, at=(50 - 17.3 * k, 50), scale=k), _symbol(_CAR, right, at=(50 + 17.3 * k, 50), scale=k)
+def _overtaking(left, right, k=1):
+    return _symbol(_LORRY_REAR, left, at=(50 - 18 * k, 47.5), scale=k), _symbol(_CAR, right, at=(50 + 17 * k, 47.5 + 8 * k), scale=k)
+def _spun(symbol, n, colour, at): return [_symbol(symbol, colour, at=at, angle=a) for a in range(0, 360, 360 // n)]
 def _lights(): return [_symbol(f"fill: O50 {y} 5.1 5.1", c) for y, c in ((43.5, _RED), (58, _YELLOW), (72.5, _GREEN))]
 
+# %% ../nbs/01_signs.ipynb #68154b12
 _SIGNS = {  # class: ground, then what is drawn on it
     **{i: (_prohibition, _limit(t)) for i, t in {0: "20", 1: "30", 2: "50", 3: "60", 4: "70", 5: "80", 7: "100", 8: "120"}.items()},
-    6: (_derestriction, _limit("80", _GREY), _stripes), 9: (_prohibition, *_cars(_RED, _BLACK)),
-    10: (_prohibition, *_overtaking(_RED, _BLACK, .88)), 15: (_prohibition,), 16: (_prohibition, _symbol(_LORRY_SIDE)),
-    32: (_derestriction, _stripes), 41: (_derestriction, *_cars(_GREY, _GREY), _stripes),
+    6: (_derestriction, lambda image: _write(image, "80", _GREY, 62, 50, 6.8, 3), _stripes), 9: (_prohibition, *_cars(_RED, _BLACK)),
+    10: (_prohibition, *_overtaking(_RED, _BLACK, .92)), 15: (_prohibition,), 16: (_prohibition, _symbol(_LORRY_SIDE)),
+    32: (_derestriction, _stripes), 41: (_derestriction, *_cars(_GREY, _GREY, 1.12), _stripes),
     42: (_derestriction, *_overtaking(_GREY, _GREY), _stripes),
     12: (_priority,), 13: (_yield,), 17: (_no_entry,),
-    14: (_octagon, lambda image: _write(image, "STOP", _WHITE, 76, 34, 5.6, 4)),
+    14: (_octagon, lambda image: _write(image, "STOP", _WHITE, 77, 35, 6, 2.8)),
     **{i: (_warning, _symbol(s)) for i, s in {11: _CROSSING, 18: _EXCLAMATION, 19: _CURVE_LEFT, 21: _DOUBLE_CURVE, 22: _BUMPS,
         24: _NARROWS, 25: _DIGGER, 27: _PEDESTRIAN, 28: _CHILDREN, 29: _BICYCLE, 31: _DEER}.items()},
     23: (_warning, _symbol(_SKID_MARKS), _symbol(_CAR, at=(49, 57.5), scale=.86, angle=14)),
-    26: (_warning, *_lights()), 30: (_warning, *_snowflake()),
+    26: (_warning, *_lights()), 30: (_warning, *_spun(_SNOW_ARM, 6, _BLACK, (50, 63))),
     33: (_mandatory, lambda image: _arrow(image, _TURN_RIGHT, (81, 34, 90, .72))),
     35: (_mandatory, lambda image: _arrow(image, "10: M50 89 L50 25", (50, 11, 0, 1))),
     36: (_mandatory, lambda image: _arrow(image, _BRANCH_RIGHT, (38.5, 9, 0, .7), (91, 62, 90, .7))),
     38: (_mandatory, lambda image: _arrow(image, "10: M24 24 L66 66", (76, 76, 135, 1))),
-    40: (_mandatory, _roundabout),
+    40: (_mandatory, *_spun(_ROUND_ARROW, 3, _WHITE, (50, 50))),
 }
 _MIRRORED = {20: 19, 34: 33, 37: 36, 39: 38}  # class: the class that it mirrors
 
@@ -251,7 +252,7 @@ def draw_sign(
     "A sign drawn at any size, smooth at its edges; `ValueError` for a number that is no class."
     return _drawn(class_id, size).copy()
 
-# %% ../nbs/01_signs.ipynb #7342ea47
+# %% ../nbs/01_signs.ipynb #7ad195f4
 @functools.lru_cache(256)
 def legend_png(
     class_id:int, # class number, 0 to 42
@@ -260,11 +261,13 @@ def legend_png(
     "A sign as a PNG file, for pages; kept once made."
     return cv2.imencode(".png", cv2.cvtColor(_drawn(class_id, size), cv2.COLOR_RGBA2BGRA))[1].tobytes()
 
+# %% ../nbs/01_signs.ipynb #7a1ed43c
 def sign_sheet(
     size:int=72,    # side of a sign, px
     columns:int=9,  # signs a row
 ) -> np.ndarray: # (height, width, 3) uint8 RGB
     "All 43 signs, each above its class number, in one picture."
+    font = cv2.FONT_HERSHEY_SIMPLEX
     pad, label = size // 8, max(12, size // 4)
     cell = (size + pad + label, size + pad)
     sheet = np.full((-(-NUM_CLASSES // columns) * cell[0] + pad, columns * cell[1] + pad, 3), 242, np.uint8)
@@ -272,159 +275,208 @@ def sign_sheet(
         y, x = i // columns * cell[0] + pad, i % columns * cell[1] + pad
         sign, spot = _drawn(i, size), sheet[y:y+size, x:x+size]
         spot[:] = spot + (sign[..., :3].astype(float) - spot) * (sign[..., 3:] / 255) + .5
-        (w, _), _ = cv2.getTextSize(str(i), cv2.FONT_HERSHEY_SIMPLEX, label / 34, 1)
-        cv2.putText(sheet, str(i), (x + (size - w) // 2, y + size + label * 3 // 4), cv2.FONT_HERSHEY_SIMPLEX, label / 34, (60, 60, 60), 1, cv2.LINE_AA)
+        (w, _), _ = cv2.getTextSize(str(i), font, label / 34, 1)
+        corner = (x + (size - w) // 2, y + size + label * 3 // 4)
+        cv2.putText(sheet, str(i), corner, font, label / 34, (60, 60, 60), 1, cv2.LINE_AA)
     return sheet
 
-# %% ../nbs/01_signs.ipynb #5126ea05
+# %% ../nbs/01_signs.ipynb #120552a2
 @functools.lru_cache(512)
 def _template(class_id, size):
-    "A drawing with premultiplied alpha, 0 to 1, and the corners of its convex outline, 0 to 1."
+    "A drawing as float32, 0 to 1, alpha premultiplied."
     sign = _drawn(class_id, size).astype(np.float32) / 255
     sign[..., :3] *= sign[..., 3:]
-    outline = cv2.convexHull(np.argwhere(_drawn(class_id, 256)[..., 3] > 127)[:, ::-1].astype(np.float32))[:, 0]
-    return sign, (outline + .5) / 256
+    return sign
 
-def _noise(rng, size, cells):
-    "Smooth noise, (size, size, 3): a coarse random picture enlarged."
+@functools.lru_cache(None)
+def _outline(class_id):
+    "The corners of a sign's convex hull, (k, 2) float32, the drawing's side being 1."
+    solid = np.argwhere(_drawn(class_id, 256)[..., 3] > 127)[:, ::-1]
+    return (cv2.convexHull(solid.astype(np.float32))[:, 0] + .5) / 256
+
+# %% ../nbs/01_signs.ipynb #603a9888
+_GROUNDS = np.array([[.75, .82, .95], [.30, .36, .22], [.45, .40, .36], [.50, .33, .26], [.55, .55, .56]], np.float32)
+
+def _blotches(rng, size, cells):
     return cv2.resize(rng.normal(size=(cells, cells, 3)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
 
 def _background(rng, size=128):
-    "Sky, leaves, walls and poles, out of focus: (size, size, 3) float32, 0 to 1."
-    hue = np.array([[.75, .82, .95], [.30, .36, .22], [.45, .40, .36], [.50, .33, .26], [.55, .55, .56]], np.float32)
-    ground = hue[rng.integers(5)] * rng.uniform(.5, 1.2)
-    grey = sum(_noise(rng, size, c).mean(2, keepdims=True) * a for c, a in ((3, .22), (9, .16), (30, .22)))
-    image = ground + rng.uniform(.2, 1.2) * grey + .03 * _noise(rng, size, 5)
-    for _ in range(rng.integers(2, 14)):  # beams, branches, windows
+    "What stands behind a sign, (size, size, 3) float32, about 0 to 1."
+    grey = sum(_blotches(rng, size, cells).mean(2, keepdims=True) * a for cells, a in ((3, .22), (9, .16), (30, .22)))
+    image = _GROUNDS[rng.integers(5)] * rng.uniform(.5, 1.2) + rng.uniform(.2, 1.6) * grey + .03 * _blotches(rng, size, 5)
+    if rng.random() < .4: image = np.where(grey > rng.normal(0, .2), _GROUNDS[0] * rng.uniform(.9, 1.6), image * .6)
+    image = np.ascontiguousarray(image, np.float32)
+    for _ in range(rng.integers(2, 14)):
         a, b = rng.uniform(-.1, 1.1, (2, 2)) * size
-        if rng.random() < .4: b = (a[0] + rng.normal() * 6, a[1] + size)
-        colour = (hue[rng.integers(5)] * rng.uniform(.2, 1.4)).tolist()
-        width = int(rng.choice([1, 2, 3, 6, 14]))
-        cv2.line(image, tuple(map(int, a)), tuple(map(int, b)), colour, width, cv2.LINE_AA)
+        if rng.random() < .4: b = a + (rng.normal(0, 6), size)  # upright
+        colour, width = (_GROUNDS[rng.integers(5)] * rng.uniform(.2, 1.4)).tolist(), int(rng.choice([1, 2, 3, 6, 14]))
+        cv2.line(image, tuple(a.astype(int).tolist()), tuple(b.astype(int).tolist()), colour, width, cv2.LINE_AA)
     return image
 
-# %% ../nbs/01_signs.ipynb #1a8655af
-def _scene(class_id, rng):
+# %% ../nbs/01_signs.ipynb #cf99d1c7
+@dataclass
+class _Scene:
     "What the shots of one physical sign share."
-    return dict(class_id=class_id, background=_background(rng), corners=rng.normal(0, .035, (4, 2)), angle=rng.normal(0, 4),
-                aspect=exp(rng.normal(0, .06)), light=exp(rng.uniform(-1.5, .45)), behind=exp(rng.normal(0, .4)), gamma=exp(rng.normal(0, .2)),
-                cast=np.exp(rng.normal(0, .06, 3)), fade=rng.uniform(0, .45)**2, haze=rng.uniform(0, .35)**2,
-                shade=rng.normal(0, .25, 2), shadow=rng.random() < .15, blur=abs(rng.normal(0, .012)), grain=exp(rng.uniform(-5.2, -3.3)),
-                spot=rng.uniform(.2, .4, 2))
+    class_id: int
+    background: np.ndarray  # (128, 128, 3)
+    corners: np.ndarray     # perspective: shifts of the drawing's four corners, its side being 1
+    angle: float            # degrees
+    aspect: float           # width over height
+    light: float            # of everything
+    behind: float           # of the background, relative to the sign
+    cast: np.ndarray        # of the three colours
+    gamma: float
+    fade: float             # colour lost, 0 to 1
+    haze: float             # stray light
+    shade: np.ndarray       # light's slope in x and y
+    shadow: bool            # whether an edge of shadow crosses the sign
+    blur: float             # standard deviation, sign's size being 1
+    grain: float            # standard deviation of the noise
 
-def _pose(scene, rng, size, jitter=.3):
-    "A homography of the unit square to pixels, with the sign's bounding box and the picture's width and height."
-    corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) + scene["corners"] + rng.normal(0, .035 * jitter, (4, 2))
-    a = radians(scene["angle"] + rng.normal(0, 3 * jitter))
-    corners = (corners - .5) @ [[cos(a), sin(a)], [-sin(a), cos(a)]] * (scene["aspect"], 1)
-    _, outline = _template(scene["class_id"], 64)
-    unit = np.float32([[0, 0], [1, 0], [1, 1], [0, 1]])
-    h = cv2.getPerspectiveTransform(unit, corners.astype(np.float32))
-    box = cv2.perspectiveTransform(outline[None], h)[0]
-    low, high = box.min(0), box.max(0)
-    scale, margin = size / (high - low).max(), max(5, round(size * .125))
-    w, hgt = np.ceil((high - low) * scale).astype(int)
+# %% ../nbs/01_signs.ipynb #453e9316
+def _scene(class_id, rng):
+    "Draw a scene: what is typical was set by eye, beside photographs."
+    return _Scene(class_id, _background(rng), rng.normal(0, .035, (4, 2)), rng.normal(0, 4), exp(rng.normal(0, .06)),
+        light=exp(rng.uniform(-1.8, .4)), behind=exp(rng.normal(-.25, .4)), cast=np.exp(rng.normal(0, .06, 3)), gamma=exp(rng.normal(0, .2)),
+        fade=rng.uniform(0, .6)**2, haze=rng.uniform(0, .35)**2, shade=rng.normal(0, .25, 2), shadow=rng.random() < .15,
+        blur=abs(rng.normal(0, .012)), grain=exp(rng.uniform(-5.2, -3.3)))
+
+# %% ../nbs/01_signs.ipynb #d2c332fc
+_SQUARE = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
+
+def _pose(scene, rng, size):
+    "A homography (drawing of side 1 to pixels), the region of interest (inclusive) and the picture's (width, height)."
+    a = radians(scene.angle + rng.normal())
+    corners = (_SQUARE + scene.corners + rng.normal(0, .01, (4, 2)) - .5) @ [[cos(a), sin(a)], [-sin(a), cos(a)]] * (scene.aspect, 1)
+    pose = cv2.getPerspectiveTransform(_SQUARE.astype(np.float32), corners.astype(np.float32))
+    box = cv2.perspectiveTransform(_outline(scene.class_id)[None], pose)[0]
+    low, extent, margin = box.min(0), np.ptp(box, 0), max(5, round(size * .125))
+    scale = size / extent.max()
+    w, h = np.ceil(np.round(extent * scale, 3)).astype(int).tolist()
     to_pixels = np.array([[scale, 0, margin - low[0] * scale], [0, scale, margin - low[1] * scale], [0, 0, 1]])
-    return to_pixels @ h, (margin, margin, margin + w - 1, margin + hgt - 1), (int(w + 2 * margin), int(hgt + 2 * margin))
+    return to_pixels @ pose, (margin, margin, margin + w - 1, margin + h - 1), (w + 2 * margin, h + 2 * margin)
 
-# %% ../nbs/01_signs.ipynb #896202c4
-def _shot(scene, rng, size, jitter=.3):
-    "One picture of a scene, the sign's longer side `size` px: ((h, w, 3) uint8 RGB, region of interest)."
-    h, roi, (w, hgt) = _pose(scene, rng, size, jitter)
-    t = next(t for t in (16, 32, 64, 128, 256) if t >= size or t == 256)
-    sign, _ = _template(scene["class_id"], t)
-    to_unit = np.array([[1, 0, .5], [0, 1, .5], [0, 0, t]]) / t           # pixel centres of the drawing
-    half = np.array([[1, 0, -.5], [0, 1, -.5], [0, 0, 1]])                # pixel centres of the picture
-    sign = cv2.warpPerspective(sign, half @ h @ to_unit, (w, hgt), flags=cv2.INTER_AREA)
-    alpha, sign = sign[..., 3:], sign[..., :3]
-    y, x = np.mgrid[-1:1:hgt*1j, -1:1:w*1j].astype(np.float32)
-    shade = 1 + scene["shade"][0] * x + scene["shade"][1] * y
-    if scene["shadow"]: shade = shade * np.where(x + y * scene["shade"][0] * 5 > scene["shade"][1], 1, .45)
-    grey = sign.mean(2, keepdims=True)
-    sign = (sign + (grey - sign) * scene["fade"]) * .9 + .03 * alpha
-    image = _view(scene, rng, w, hgt) * scene["behind"] * (1 - alpha) + sign * shade[..., None]
-    return _camera(image * scene["light"] * scene["cast"], scene, rng, size, jitter), roi
+def _posed(class_id, pose, shape, size):
+    "The drawing seen through a homography: (h, w, 4) float32, alpha premultiplied."
+    side = next(s for s in (16, 32, 64, 128, 256, 512) if s >= size or s == 512)
+    to_unit, to_centres = np.array([[1, 0, .5], [0, 1, .5], [0, 0, side]]) / side, np.array([[1, 0, -.5], [0, 1, -.5], [0, 0, 1]])
+    return cv2.warpPerspective(_template(class_id, side), to_centres @ pose @ to_unit, shape, flags=cv2.INTER_LINEAR)
 
-def _view(scene, rng, w, h):
-    "The part of the background behind the sign, little moved from shot to shot."
-    (y, x), s = (scene["spot"] * 128 + rng.normal(0, 1.5, 2)).clip(0, 60).astype(int), 64
-    return cv2.resize(scene["background"][y:y+s, x:x+s], (w, h), interpolation=cv2.INTER_AREA if s > w else cv2.INTER_LINEAR)
+# %% ../nbs/01_signs.ipynb #8d11b14c
+def _lit(sign, scene):
+    "Wear, light from one side and perhaps a shadow on a posed sign."
+    h, w = sign.shape[:2]
+    colour, alpha = sign[..., :3], sign[..., 3:]
+    colour = (colour + (colour.mean(2, keepdims=True) - colour) * scene.fade) * .9 + .03 * alpha
+    y, x = np.mgrid[-1:1:h*1j, -1:1:w*1j]
+    shade = 1 + scene.shade[0] * x + scene.shade[1] * y
+    if scene.shadow: shade *= np.where(x + y * scene.shade[0] * 5 > scene.shade[1], 1, .45)
+    return colour * shade[..., None]
 
-# %% ../nbs/01_signs.ipynb #198b1dc7
-def _camera(image, scene, rng, size, jitter=.3):
+def _view(scene, rng, shape, side=64):
+    "The background behind the sign, a little moved from shot to shot."
+    x, y = np.clip(32 + rng.normal(0, 1.5, 2), 0, 128 - side).astype(int)
+    return cv2.resize(scene.background[y:y+side, x:x+side], shape, interpolation=cv2.INTER_AREA if side > shape[0] else cv2.INTER_LINEAR)
+
+# %% ../nbs/01_signs.ipynb #eb0ca68a
+def _motion(rng, length):
+    "A kernel that smears over `length` px in some direction."
+    kernel, d = np.zeros((2 * length + 1,) * 2, np.float32), rng.uniform(0, 3.2)
+    d = np.array([cos(d), sin(d)]) * length / 2
+    cv2.line(kernel, *(tuple(np.round(length + e).astype(int).tolist()) for e in (-d, d)), 1)
+    return kernel / kernel.sum()
+
+def _camera(image, scene, rng, size):
     "What a camera does to light: haze, blur, motion, gamma, grain, eight bits, JPEG."
-    image = (image * exp(rng.normal(0, .15 * jitter)) + scene["haze"]) / (1 + scene["haze"])
-    sigma = .35 + size * scene["blur"] * exp(rng.normal(0, .5 * jitter))
-    image = cv2.GaussianBlur(image.astype(np.float32), (0, 0), sigma)
-    if rng.random() < .2 and (n := round(size * rng.uniform(.04, .1))) > 1:
-        kernel = np.zeros((2 * n + 1,) * 2, np.float32)
-        d = np.array([cos(a := rng.uniform(0, 3.2)), sin(a)]) * n / 2
-        cv2.line(kernel, *[tuple(int(v) for v in np.round(n + e)) for e in (-d, d)], 1)
-        image = cv2.filter2D(image, -1, kernel / kernel.sum())
-    image = np.clip(image, 0, 1) ** scene["gamma"] + rng.normal(0, scene["grain"], image.shape)
+    image = (image * exp(rng.normal(0, .045)) + scene.haze) / (1 + scene.haze)
+    image = cv2.GaussianBlur(image.astype(np.float32), (0, 0), .35 + size * scene.blur * exp(rng.normal(0, .15)))
+    length = round(size * rng.uniform(.04, .1))
+    if rng.random() < .2 and length > 1: image = cv2.filter2D(image, -1, _motion(rng, length))
+    image = np.clip(image, 0, 1) ** scene.gamma + rng.normal(0, scene.grain, image.shape)
     image = np.round(image.clip(0, 1) * 255).astype(np.uint8)
-    if rng.random() < .3:
-        image = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(50, 95))])[1], cv2.IMREAD_COLOR)
-    return image
+    if rng.random() < .7: return image
+    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(50, 95))])[1], cv2.IMREAD_COLOR)
 
-# %% ../nbs/01_signs.ipynb #93f4fbb9
+# %% ../nbs/01_signs.ipynb #4ebf42d0
+def _shot(scene, rng, size):
+    "One picture of a scene, the sign's longer side `size` px: ((h, w, 3) uint8 RGB, region of interest)."
+    pose, roi, shape = _pose(scene, rng, size)
+    sign = _posed(scene.class_id, pose, shape, size)
+    image = _view(scene, rng, shape) * scene.behind * (1 - sign[..., 3:]) + _lit(sign, scene)
+    return _camera(image * scene.light * scene.cast, scene, rng, size), roi
+
 def render_sign(
     class_id:int,             # class number, 0 to 42
     rng:np.random.Generator,  # all that is random comes from here
     size:int=48,              # longer side of the sign in the picture, px, at least 5
-) -> tuple[np.ndarray, tuple[int, int, int, int]]: # (h, w, 3) uint8 RGB, and the region of interest x1, y1, x2, y2 (px, inclusive)
-    "A sign as a street camera might see it, with a border of an eighth of its size, at least 5 px."
+) -> tuple[np.ndarray, tuple[int, int, int, int]]: # (h, w, 3) uint8 RGB; region of interest x1, y1, x2, y2 (px, inclusive)
+    "A sign as a camera in the street might see it, with a border of an eighth of its size, at least 5 px."
+    class_name(class_id)
+    if size < 5: raise ValueError(f"a sign of {size} px cannot be drawn: at least 5")
     return _shot(_scene(class_id, rng), rng, size)
 
+# %% ../nbs/01_signs.ipynb #be4b2c85
 def _track(class_id, rng, frames):
-    "Pictures of one sign that is approached: each at least as large as the one before."
-    scene, first = _scene(class_id, rng), exp(rng.uniform(np.log(11), np.log(34)))
+    "Shots of one sign that is approached, each at least as large as the one before."
+    scene, first = _scene(class_id, rng), exp(rng.uniform(np.log(12), np.log(40)))
     last = min(95, first * exp(rng.uniform(.3, 1.4)))
-    for size in np.round(np.geomspace(first, last, frames)).astype(int): yield _shot(scene, rng, int(size))
+    return [_shot(scene, rng, int(size)) for size in np.round(np.geomspace(first, last, frames))]
 
-# %% ../nbs/01_signs.ipynb #581bea26
-SYNTHETIC_VERSION = 1  # grows when the same n and seed give other files
+# %% ../nbs/01_signs.ipynb #9cd14150
 _HEADER = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId".split(";")
 
 def _even(n, parts): return [n // parts + (i < n % parts) for i in range(parts)]
 
-def _tracks(rng, n, seed, part):
-    "n pictures spread over the classes in tracks of about 10 frames: (class, track number, pictures), at least 2 tracks where they fill."
-    for class_id, count in zip(rng.permutation(NUM_CLASSES).tolist(), _even(n, NUM_CLASSES)):
+def _tracks(n, seed, part):
+    "n shots over all classes in tracks: yields (class, track number, shots)."
+    order = np.random.default_rng([seed, part, n]).permutation(NUM_CLASSES).tolist()
+    for class_id, count in zip(order, _even(n, NUM_CLASSES)):
         for track, frames in enumerate(_even(count, max(min(2, count), round(count / 10)))):
-            if frames: yield class_id, track, list(_track(class_id, np.random.default_rng([seed, part, class_id, track]), frames))
+            yield class_id, track, _track(class_id, np.random.default_rng([seed, part, n, class_id, track]), frames)
 
-def _write_images(folder, table, pictures):
-    "Write (name, class, (image, roi)) as PPM files into a folder, their table to a CSV file."
+def _write_images(folder, table, shots):
+    "Write (name, class, (image, roi)) as PPM files into a folder, and their table as a CSV file."
     folder.mkdir(parents=True, exist_ok=True)
     with open(table, "w", newline="") as f:
         rows = csv.writer(f, delimiter=";", lineterminator="\r\n")
         rows.writerow(_HEADER)
-        for name, class_id, (image, roi) in pictures:
+        for name, class_id, (image, roi) in shots:
             h, w = image.shape[:2]
             (folder / name).write_bytes(b"P6\n%d %d\n255\n" % (w, h) + image.tobytes())
             rows.writerow([name, w, h, *roi, class_id])
 
-# %% ../nbs/01_signs.ipynb #cb181136
+# %% ../nbs/01_signs.ipynb #1ed2ccc5
 def _write_set(root, n, seed):
     "Both parts of a set into an empty folder."
-    rng = np.random.default_rng([seed, n])
-    train, classes = root / "GTSRB" / "Final_Training" / "Images", {i: [] for i in range(NUM_CLASSES)}
-    for class_id, track, shots in _tracks(rng, n, seed, 0):
+    train, classes = root / "GTSRB/Final_Training/Images", {i: [] for i in range(NUM_CLASSES)}
+    for class_id, track, shots in _tracks(n, seed, 0):
         classes[class_id] += [(f"{track:05d}_{frame:05d}.ppm", class_id, shot) for frame, shot in enumerate(shots)]
-    for class_id, pictures in classes.items(): _write_images(train / f"{class_id:05d}", train / f"{class_id:05d}" / f"GT-{class_id:05d}.csv", pictures)
-    test = [(class_id, shot) for class_id, _, shots in _tracks(rng, n // 3, seed, 1) for shot in shots]
-    shuffled = [(f"{i:05d}.ppm", *test[j]) for i, j in enumerate(rng.permutation(len(test)))]
-    _write_images(root / "GTSRB" / "Final_Test" / "Images", root / "GT-final_test.csv", shuffled)
+    for class_id, shots in classes.items():
+        _write_images(train / f"{class_id:05d}", train / f"{class_id:05d}/GT-{class_id:05d}.csv", shots)
+    test = [(class_id, shot) for class_id, _, shots in _tracks(n // 3, seed, 1) for shot in shots]
+    order = np.random.default_rng([seed, 2, n]).permutation(len(test))
+    _write_images(root / "GTSRB/Final_Test/Images", root / "GT-final_test.csv", [(f"{i:05d}.ppm", *test[j]) for i, j in enumerate(order)])
 
+# %% ../nbs/01_signs.ipynb #736e920e
+SYNTHETIC_VERSION = 1  # grows when the same n and seed give other files
+
+def _is_set(root, card):
+    "Whether a folder is the finished set of that card; one that is neither it nor empty raises `FileExistsError`."
+    if not root.exists() or root.is_dir() and not any(root.iterdir()): return False
+    try: found = json.loads((root / "synthetic.json").read_text())
+    except (OSError, ValueError): found = "other content"
+    if found == card: return True
+    raise FileExistsError(f"{root} already holds {found}, not the synthetic set {card}: choose another folder")
+
+# %% ../nbs/01_signs.ipynb #d1585d80
 def synthetic_dataset(
-    root:str|os.PathLike, # folder to make; it may be there only when empty, or when it already is this very set
+    root:str|os.PathLike, # folder to make; it may exist only when empty or when it is this very set
     n:int,                # training images, at least 43; the test part has n // 3
     seed:int=0,           # not negative
 ) -> Path: # `root`
     "A data set of drawn signs in the official layout; `FileExistsError` where `root` holds anything else, `ValueError` for n < 43."
     if n < NUM_CLASSES: raise ValueError(f"{n} images cannot show {NUM_CLASSES} classes")
-    root, card = Path(root), dict(n=n, seed=seed, version=SYNTHETIC_VERSION)
+    root, card = Path(root), dict(n=int(n), seed=int(seed), version=SYNTHETIC_VERSION)
     if _is_set(root, card): return root
     root.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
@@ -432,16 +484,8 @@ def synthetic_dataset(
         _write_set(made, n, seed)
         (made / "synthetic.json").write_text(json.dumps(card))
         made.chmod(0o755)
-        try: made.rename(root)          # complete at once, or not there at all
+        try: made.rename(root)                   # whole at once, or not there
         except OSError:
-            if not _is_set(root, card): raise  # somebody else has made it meanwhile
+            if not _is_set(root, card): raise    # else another process was faster
     finally: shutil.rmtree(made, ignore_errors=True)
     return root
-
-def _is_set(root, card):
-    "Whether a folder is the finished set of that card; one that is neither it nor empty raises `FileExistsError`."
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())): return False
-    try: found = json.loads((root / "synthetic.json").read_text())
-    except (OSError, ValueError): found = None
-    if found != card: raise FileExistsError(f"{root} holds {'other data' if found is None else f'the synthetic set {found}'}, not {card}: choose another folder")
-    return True

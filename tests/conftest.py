@@ -1,11 +1,85 @@
-"""Tests marked `real` are skipped where the official data set is not under GTSRB_HOME; `slow` ones run with `-m slow`."""
-import pytest
+"""What the tests share: an untrained artefact, and a real server on a free port. Tests marked `real` are skipped where the official
+data set is not under GTSRB_HOME; `slow` ones run with `-m slow`."""
+import hashlib, json, os, socket, subprocess, sys, time
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+import httpx, pytest
 
 from gtsrb.core import home
-
 
 def pytest_collection_modifyitems(items):
     if (home() / "GTSRB/Final_Test/Images/12629.ppm").exists(): return
     skip = pytest.mark.skip(reason="the official data set is not under GTSRB_HOME")
     for item in items:
         if "real" in item.keywords: item.add_marker(skip)
+
+SHIPPED = Path(str(files("gtsrb"))) / "assets" / "default"
+
+def write_tiny_artefact(folder, seed=0):
+    "An artefact that knows nothing: a 4 × 4 average of the picture, then a linear layer with random weights."
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+    from gtsrb.core import CLASSES
+    folder, rng = Path(folder), np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = dict(w=rng.normal(0, 1, (48, 43)).astype(np.float32), b=np.zeros(43, np.float32))
+    graph = helper.make_graph([
+        helper.make_node("Transpose", ["image"], ["nchw"], perm=[0, 3, 1, 2]),
+        helper.make_node("AveragePool", ["nchw"], ["grid"], kernel_shape=[12, 12], strides=[12, 12]),
+        helper.make_node("Flatten", ["grid"], ["flat"]), helper.make_node("Gemm", ["flat", "w", "b"], ["logits"])], "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 48, 48, 3])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 43])],
+        [numpy_helper.from_array(v, k) for k, v in weights.items()])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
+    (folder / "model.onnx").write_bytes(model)
+    card = dict(format=1, name="tiny", classes=[c.name for c in CLASSES], temperature=1.0,
+        preprocess=dict(size=48, contrast="standardise", version=1),
+        model=dict(file="model.onnx", sha256=hashlib.sha256(model).hexdigest()), training={}, metrics={})
+    (folder / "card.json").write_text(json.dumps(card), encoding="utf-8")
+    return folder
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    "The folder of an untrained artefact."
+    return write_tiny_artefact(tmp_path_factory.mktemp("artefact") / "tiny")
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+def environment(**settings):
+    "This environment without GTSRB_* but with the given ones, seeing the same `gtsrb` as this test."
+    env = {k: v for k, v in os.environ.items() if not k.startswith("GTSRB_")}
+    path = os.pathsep.join([str(Path(str(files("gtsrb"))).parent), *filter(None, [env.get("PYTHONPATH")])])
+    return env | {"PYTHONPATH": path} | {f"GTSRB_{k.upper()}": str(v) for k, v in settings.items()}
+
+class Server:
+    "A running `uvicorn gtsrb.api:app`."
+    def __init__(self, process, port, log): self.process, self.port, self.log, self.url = process, port, log, f"http://127.0.0.1:{port}"
+
+    def post(self, *files, **kw): return httpx.post(f"{self.url}/predict", files=[("files", f) for f in files], timeout=60, **kw)
+    def get(self, path): return httpx.get(self.url + path, timeout=60)
+    def text(self): return self.log.read_text(errors="replace")
+
+@contextmanager
+def serving(log, ready=True, **settings):
+    "Run uvicorn with these settings, and end it."
+    port = free_port()
+    with open(log, "wb") as out:
+        process = subprocess.Popen([sys.executable, "-m", "uvicorn", "gtsrb.api:app", "--port", str(port)],
+                                   env=environment(**settings), stdout=out, stderr=subprocess.STDOUT, cwd=Path(log).parent)
+    server, until = Server(process, port, Path(log)), time.monotonic() + 30
+    try:
+        while ready:
+            assert process.poll() is None and time.monotonic() < until, server.text()
+            try:
+                if server.get("/readyz").status_code == 200: break
+            except httpx.TransportError: pass
+            time.sleep(0.02)
+        yield server
+    finally:
+        if process.poll() is None: process.kill()
+        process.wait(10)

@@ -1,5 +1,5 @@
 "The data set from a server that misbehaves, on a disk that is full, by processes that are killed: real HTTP, real files."
-import hashlib, io, os, shutil, signal, stat, subprocess, sys, threading, time, zipfile
+import hashlib, io, os, shutil, signal, stat, subprocess, sys, threading, time, warnings, zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -7,7 +7,9 @@ import pytest
 
 from gtsrb import data
 from gtsrb.data import ARCHIVES, DataError, available, download, info, read_table, track_split, verify
+from gtsrb.signs import synthetic_dataset
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*which is not the official set")
 TRAIN, TEST, TRUTH = (a.name for a in ARCHIVES)
 HEADER = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId"
 
@@ -360,6 +362,8 @@ def test_table(small):
     assert list(table.columns) == list(data.COLUMNS) and len(table) == 100
     assert table.iloc[0].tolist() == ["GTSRB/Final_Training/Images/00000/00000_00000.ppm", "train", 0, 0, 0, 40, 40, 5, 5, 34, 34]
     assert table.iloc[-1].tolist() == ["GTSRB/Final_Test/Images/00009.ppm", "test", 0, -1, -1, 40, 40, 5, 5, 34, 34]
+    with pytest.warns(UserWarning, match="100 images, which is not the official set of 51,839"): read_table(small)
+    assert info(small)["state"] == "other"
     assert data.read_images(table[-1:], small)[0] == members()[TEST]["GTSRB/Final_Test/Images/00009.ppm"]
 
 
@@ -414,6 +418,18 @@ def test_split(small):
         assert set(a["class"]) == set(b["class"]) and not keys(a) & keys(b)
     with pytest.raises(ValueError, match="chooses nothing"): track_split(table)
     with pytest.raises(ValueError, match="one track"): track_split(train[train["track"] == 0])
+
+
+def test_synthetic_set(tmp_path):
+    "The drawn set has the official layout: read without a warning, split like the real one, and never taken for it."
+    root = synthetic_dataset(tmp_path/"drawn", 430, seed=1)
+    with warnings.catch_warnings(): warnings.simplefilter("error"); table = read_table(root)
+    train = table[table["set"] == "train"]
+    assert len(train) == 430 and not verify(root).problems and info(root)["state"] == "synthetic" and not available(root)
+    for k in range(5):
+        a, b = track_split(train, fold=k)
+        assert a["class"].nunique() == b["class"].nunique() == 43 and not keys(a) & keys(b)
+    with pytest.raises(DataError, match="another data set"): download(root, "http://127.0.0.1:9")
 
 
 def test_light_imports():
