@@ -78,6 +78,16 @@ def test_notebook_and_module_share_their_name(path):
     assert not [o for c in cells for o in c.get("outputs", []) if o["output_type"] == "error"]
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_import_cells_hold_imports_only(path):
+    "The documentation executes every cell with an import, whatever its flags; anything else in such a cell would run there too."
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] != "code" or re.search(r"^\s*[%!]", source, re.M): continue
+        imports = [isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.parse(source).body]
+        assert all(imports) or not any(imports), source
+
+
 def test_readme_commands_stand_alone():
     blocks = re.findall(r"^```bash\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.S | re.M)
     lines = [line for b in blocks for line in b.splitlines()]
