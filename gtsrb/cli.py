@@ -233,11 +233,11 @@ def export(
     print(f"{out}: {card['model']['bytes'] / 1e6:.1f} MB, temperature {card['temperature']}, "
           f"differs from Keras by {card['parity']['max_abs_difference']:.1g} at most")
 
-# %% ../nbs/13_cli.ipynb #81962072
+# %% ../nbs/13_cli.ipynb #dafa19bd
 @app.command()
 def evaluate(
     model:Annotated[str|None, typer.Option(help="default, or an artefact's folder.")] = None,
-    out:Annotated[Path|None, typer.Option(help="Folder for class_accuracy.csv and probabilities.npy.")] = None,
+    out:Annotated[Path|None, typer.Option(help="Folder for class_accuracy.csv and probabilities.npz.")] = None,
     record:Annotated[bool, typer.Option(help="Write the figures on the artefact's card.")] = False,
     root:Root = None,
 ):
@@ -254,7 +254,7 @@ def evaluate(
     print(json.dumps(score, indent=1)); print(classes[classes["errors"] > 0].sort_values("accuracy").to_string(index=False))
     if out:
         out.mkdir(parents=True, exist_ok=True)
-        classes.to_csv(out/"class_accuracy.csv", index=False); np.save(out/"probabilities.npy", probabilities)
+        classes.to_csv(out/"class_accuracy.csv", index=False); np.savez_compressed(out/"probabilities.npz", probabilities=probabilities)
     if record:
         file, card = predictor.path/"card.json", predictor.card
         score["times_scored"] = card["metrics"].get("test", {}).get("times_scored", 0) + 1
@@ -286,6 +286,3 @@ def info():
     accuracy = card["metrics"].get("test", {}).get("accuracy")
     print(f"{'model':24}{card['name']}, {card['model']['parameters']:,} parameters" + (f", test accuracy {accuracy:.2%}" if accuracy else ""))
     print(f"{'data':24}{home()}{'' if home().is_dir() else ' (not there)'}")
-
-# %% ../nbs/13_cli.ipynb #1740a6ac
-if __name__ == "__main__": main()

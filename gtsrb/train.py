@@ -6,7 +6,7 @@
 __all__ = ['SCHEDULES', 'BASELINE', 'constant', 'halving', 'cosine', 'one_cycle', 'learning_rates', 'RateTable', 'TrainConfig',
            'SignSequence', 'load_squares', 'policy_for', 'device_policy', 'make_optimizer', 'make_model',
            'compile_model', 'predict_logits', 'renormalise', 'averaged', 'save_checkpoint', 'save_weights',
-           'read_checkpoint', 'load_checkpoint', 'Report', 'Run', 'training_data', 'fit', 'load_run']
+           'read_checkpoint', 'load_checkpoint', 'Report', 'Run', 'training_data', 'fit', 'load_run', 'gpu_message']
 
 # %% ../nbs/07_train.ipynb #a369e2f0
 import dataclasses, importlib.util, json, math, os, time
@@ -21,11 +21,22 @@ from .data import image_paths, read_table, track_split
 from .model import build_model
 from .preprocess import Preprocess
 
-# %% ../nbs/07_train.ipynb #0e6cd846
-def constant(t:float) -> float: return 1.0
-def halving(t:float) -> float: return 0.5 ** min(int(3 * t + 1e-9), 2)
-def cosine(t:float) -> float: return 0.5 * (1 + math.cos(math.pi * min(t, 1)))
-def one_cycle(t:float) -> float: return cosine(1 - t / 0.3) if t < 0.3 else cosine((t - 0.3) / 0.7)
+# %% ../nbs/07_train.ipynb #8a7f08b0
+def constant(t:float) -> float:
+    "The peak rate all the time; `t` is progress, 0 to 1, here and below."
+    return 1.0
+
+def halving(t:float) -> float:
+    "Half as much after each third."
+    return 0.5 ** min(int(3 * t + 1e-9), 2)
+
+def cosine(t:float) -> float:
+    "Half a cosine, from 1 to 0."
+    return 0.5 * (1 + math.cos(math.pi * min(t, 1)))
+
+def one_cycle(t:float) -> float:
+    "Up to 1 over the first 30%, then down to 0, both along a cosine."
+    return cosine(1 - t / 0.3) if t < 0.3 else cosine((t - 0.3) / 0.7)
 
 SCHEDULES = dict(constant=constant, halving=halving, cosine=cosine, one_cycle=one_cycle)
 
@@ -365,3 +376,10 @@ def load_run(
     model = make_model(config, "float32")
     with np.load(Path(folder)/"weights.npz", allow_pickle=False) as saved: model.set_weights([saved[k] for k in saved.files])
     return Run(model, config, meta["history"])
+
+# %% ../nbs/07_train.ipynb #5d5466fa
+def gpu_message() -> str: # one sentence
+    "Is there a GPU, and if not, what to do about it?"
+    capability = _gpu_capability()
+    if capability is None: return "No GPU: on Colab choose Runtime → Change runtime type → T4 GPU. On this processor training takes far longer."
+    return f"GPU of compute capability {capability[0]}.{capability[1]}: trains in {policy_for(capability)}."
