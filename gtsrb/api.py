@@ -59,13 +59,13 @@ class Settings:
     max_held_bytes: int = 512 * MiB   # uploads in memory over all requests; beyond it 429
     read_seconds: float = 120.0       # for a body to arrive; then 408
     answer_seconds: float = 60.0      # for the answer to a body that is there; then 504
-    drain_seconds: float = 1.0        # from SIGTERM to the end of listening, /readyz says 503 meanwhile
+    drain_s: float = 1.0        # from SIGTERM to the end of listening, /readyz says 503 meanwhile
     workers: int = 0                  # requests computed at a time; 0: one per processor
     threads: int = 0                  # threads within one model call; 0: one per processor
 
     def __post_init__(self):
         for f in fields(self)[1:]:
-            value, may_be_0 = getattr(self, f.name), f.name in ("drain_seconds", "workers", "threads")
+            value, may_be_0 = getattr(self, f.name), f.name in ("drain_s", "workers", "threads")
             if not (0 < value < math.inf or may_be_0 and value == 0):
                 raise ValueError(f"GTSRB_{f.name.upper()} cannot be {value}")
         if self.max_pixels > (most := int(os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"])):
@@ -514,13 +514,13 @@ class BriefStartup:
 def draining(
     service:Service,
 ):
-    "Hold SIGTERM back from the server for `drain_seconds`, during which /readyz says 503."
-    if not service.settings.drain_seconds or threading.current_thread() is not threading.main_thread(): yield; return
+    "Hold SIGTERM back from the server for `drain_s`, during which /readyz says 503."
+    if not service.settings.drain_s or threading.current_thread() is not threading.main_thread(): yield; return
     loop, servers_own = asyncio.get_running_loop(), signal.getsignal(signal.SIGTERM)
     def drain(number, frame):
         service.state = "draining"
         signal.signal(signal.SIGTERM, servers_own)
-        loop.call_soon_threadsafe(loop.call_later, service.settings.drain_seconds, signal.raise_signal, number)
+        loop.call_soon_threadsafe(loop.call_later, service.settings.drain_s, signal.raise_signal, number)
     signal.signal(signal.SIGTERM, drain)
     try: yield
     finally: signal.signal(signal.SIGTERM, servers_own)

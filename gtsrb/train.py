@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['SCHEDULES', 'BASELINE', 'constant', 'halving', 'cosine', 'one_cycle', 'learning_rates', 'RateTable', 'TrainConfig',
            'SignSequence', 'load_squares', 'policy_for', 'device_policy', 'make_optimizer', 'make_model',
-           'compile_model', 'predict_logits', 'renormalise', 'averaged', 'save_checkpoint', 'save_weights',
-           'read_checkpoint', 'load_checkpoint', 'Report', 'Run', 'training_data', 'fit', 'load_run', 'gpu_message']
+           'compile_model', 'predict_logits', 'renormalise', 'use_averages', 'averaged', 'save_checkpoint',
+           'save_weights', 'read_checkpoint', 'history_so_far', 'restore', 'Report', 'Run', 'training_data', 'fit',
+           'load_run', 'gpu_message']
 
 # %% ../nbs/07_train.ipynb #a369e2f0
 import dataclasses, importlib.util, json, math, os, time
@@ -103,18 +104,17 @@ class TrainConfig:
 BASELINE = TrainConfig(architecture="baseline_cnn", augmentation=None, epochs=30, optimizer="adam", learning_rate=1e-3,
                        schedule="halving", warmup_epochs=0, weight_decay=0, label_smoothing=0, balance=0, ema=0)
 
-# %% ../nbs/07_train.ipynb #7cd13403
+# %% ../nbs/07_train.ipynb #c4b3baad
 class SignSequence(keras.utils.PyDataset):
     "Batches of augmented, preprocessed images, a function of (seed, epoch, batch) alone."
     def __init__(self,
         squares:np.ndarray,  # (n, s, s, 3) uint8 RGB
         labels:np.ndarray,   # (n,) classes
         config:TrainConfig,
-        epoch:int=0,         # the first epoch that will be asked for
         workers:int=2,       # threads
     ):
         super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=16)
-        self.squares, self.labels, self.config, self.epoch = squares, np.asarray(labels), config, epoch
+        self.squares, self.labels, self.config, self.epoch = squares, np.asarray(labels), config, 0
         weight = np.bincount(self.labels, minlength=NUM_CLASSES)[self.labels].astype(float) ** -config.balance
         self.cumulative = np.cumsum(weight) / weight.sum()
 
@@ -139,8 +139,6 @@ class SignSequence(keras.utils.PyDataset):
     def __getitem__(self, i):
         images, labels = self.draw(i)
         return self.config.preprocess(images), np.eye(NUM_CLASSES, dtype=np.float32)[labels]
-
-    def on_epoch_end(self): self.epoch += 1
 
 # %% ../nbs/07_train.ipynb #38c5b7b4
 def load_squares(
@@ -226,7 +224,7 @@ def predict_logits(
              for i in range(0, len(squares), 4096)]
     return np.concatenate(parts) if parts else np.zeros((0, model.output_shape[-1]), np.float32)
 
-# %% ../nbs/07_train.ipynb #574880cf
+# %% ../nbs/07_train.ipynb #cbc89f27
 def renormalise(
     model:keras.Model,
     data,              # its items are (inputs, targets) of batches
@@ -240,19 +238,26 @@ def renormalise(
         model(data[i][0], training=True)
     for l, m in zip(norms, momentum): l.momentum = m
 
+def _copy(variable): return np.array(keras.ops.convert_to_numpy(variable))
+
+def use_averages(model:keras.Model, plain):
+    "Put the averaged weights (if there are any) into a compiled model, with statistics from `plain` batches."
+    if not model.optimizer.use_ema: return
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    for v in model.trainable_variables: v.assign(_copy(v))       # JAX would let weights and averages share their memory
+    renormalise(model, plain)
+
 class averaged:
-    "A context in which a compiled model carries its averaged weights, with statistics to match (if it averages any)."
+    "A context in which a compiled model carries its averaged weights."
     def __init__(self, model:keras.Model, plain): self.model, self.plain = model, plain  # plain: `SignSequence` without augmentation
     def __enter__(self):
-        self.raw = [keras.ops.convert_to_numpy(v) for v in self.model.variables]
-        if self.model.optimizer.use_ema:
-            self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
-            renormalise(self.model, self.plain)
+        self.raw = [_copy(v) for v in self.model.variables]
+        use_averages(self.model, self.plain)
         return self.model
     def __exit__(self, *_):
         for v, raw in zip(self.model.variables, self.raw): v.assign(raw)
 
-# %% ../nbs/07_train.ipynb #dfc6b42a
+# %% ../nbs/07_train.ipynb #161c59b0
 def _state(model): return [*model.variables, *model.optimizer.variables]
 
 def save_checkpoint(
@@ -279,31 +284,38 @@ def read_checkpoint(
     "What a run's checkpoint says of itself."
     with np.load(Path(folder)/"checkpoint.npz", allow_pickle=False) as saved: return json.loads(str(saved["meta"]))
 
-def load_checkpoint(
+def history_so_far(
     folder:Path,
-    model:keras.Model, # compiled, of the same configuration; changed in place
     config:TrainConfig,
-) -> list: # the history so far; empty if there is no checkpoint
-    "Put a run back to its last finished epoch; `ValueError` if the checkpoint is another configuration's."
-    if not (file := Path(folder)/"checkpoint.npz").exists(): return []
-    meta = read_checkpoint(folder)
-    with np.load(file, allow_pickle=False) as saved:
-        if meta["config"] != config.to_dict():
-            other = {k for k, v in config.to_dict().items() if meta["config"].get(k) != v}
-            raise ValueError(f"{file} belongs to another configuration (differs in {', '.join(sorted(other))}): choose another folder")
-        model.optimizer.build(model.trainable_variables)
-        for i, v in enumerate(_state(model)): v.assign(saved[f"v{i}"])
+) -> list: # one dict a finished epoch; empty if there is no checkpoint
+    "The history of a run to go on with; `ValueError` if the folder holds another configuration's."
+    if not (Path(folder)/"checkpoint.npz").exists(): return []
+    meta, mine = read_checkpoint(folder), config.to_dict()
+    other = sorted(k for k in mine.keys() | meta["config"].keys() if meta["config"].get(k) != mine.get(k))
+    if other: raise ValueError(f"{folder} holds a run of another configuration (it differs in {', '.join(other)}): choose another folder")
     return meta["history"]
 
-# %% ../nbs/07_train.ipynb #9d69a514
+def restore(
+    folder:Path,
+    model:keras.Model, # compiled, of the same configuration; changed in place
+):
+    "Put a model and its optimiser back to the last finished epoch."
+    model.optimizer.build(model.trainable_variables)
+    with np.load(Path(folder)/"checkpoint.npz", allow_pickle=False) as saved:
+        for i, v in enumerate(_state(model)): v.assign(saved[f"v{i}"])
+
+# %% ../nbs/07_train.ipynb #57eea921
 class Report(keras.callbacks.Callback):
     "Validate the averaged weights, keep the history, write the checkpoint, after every epoch."
-    def __init__(self, config, folder, history, plain, valid=None, on_epoch=None):
+    def __init__(self, config, folder, history, data, plain, valid=None, on_epoch=None):
         super().__init__()
-        self.config, self.folder, self.history, self.plain = config, Path(folder), history, plain
-        self.valid, self.on_epoch = valid, on_epoch
+        self.config, self.folder, self.history, self.data = config, Path(folder), history, data
+        self.plain, self.valid, self.on_epoch = plain, valid, on_epoch
 
-    def on_epoch_begin(self, epoch, logs=None): self.start = time.perf_counter()
+    def on_train_begin(self, logs=None):
+        if self.history: restore(self.folder, self.model)  # here, since some backends have tried the model out by now
+
+    def on_epoch_begin(self, epoch, logs=None): self.data.epoch, self.start = epoch, time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
         seconds = time.perf_counter() - self.start
@@ -338,7 +350,7 @@ def training_data(
     table = read_table(root); table = table[table["set"] == "train"]
     return (table, None) if config.fold is None else track_split(table, config.folds, config.fold)
 
-# %% ../nbs/07_train.ipynb #819f29a2
+# %% ../nbs/07_train.ipynb #8bc348a0
 def fit(
     config:TrainConfig=TrainConfig(),
     root=None,            # data folder; `home()` if None
@@ -353,16 +365,13 @@ def fit(
     held = None if valid is None else (load_squares(valid, root, config.preprocess), valid["class"].to_numpy())
     data = SignSequence(squares, train["class"].to_numpy(), config, workers=max(os.cpu_count() or 1, 2))
     plain = SignSequence(squares, train["class"].to_numpy(), dataclasses.replace(config, augmentation=None))
-    model = compile_model(make_model(config), config, len(data))
-    history = load_checkpoint(out, model, config)
-    data.epoch = len(history)
-    callbacks = [Report(config, out, history, plain, held, on_epoch)]
+    history, model = history_so_far(out, config), compile_model(make_model(config), config, len(data))
+    callbacks = [Report(config, out, history, data, plain, held, on_epoch)]
     if importlib.util.find_spec("tensorflow"): callbacks.append(keras.callbacks.TensorBoard(str(Path(out)/"tensorboard")))
     until = min(stop_after or config.epochs, config.epochs)
     if until > len(history):
         model.fit(data, epochs=until, initial_epoch=len(history), shuffle=False, verbose=verbose, callbacks=callbacks)
-        load_checkpoint(out, model, config)               # `fit` of Keras has put the averages in, with the raw weights' statistics
-    averaged(model, plain).__enter__()
+    restore(out, model); use_averages(model, plain)
     save_weights(out, model)
     return Run(model, config, history, valid)
 

@@ -216,7 +216,7 @@ def test_nothing_stays_behind_and_no_traceback(server):
 def narrow(tiny, tmp_path_factory):
     "A server that takes two requests at a time and has little patience."
     with serving(tmp_path_factory.mktemp("narrow") / "log", model=tiny, max_requests=2, read_seconds=2, answer_seconds=1, workers=1,
-                 max_held_bytes=3_000_000, drain_seconds=1.5) as s: yield s
+                 max_held_bytes=3_000_000, drain_s=1.5) as s: yield s
 
 def half_a_request(server):
     "A connection that has sent its headers and a little of its body."

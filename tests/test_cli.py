@@ -1,0 +1,132 @@
+"""The command `gtsrb`, run as its users run it: a process of its own, exit code, standard output, standard error."""
+import csv, io, json, os, struct, subprocess, sys
+from pathlib import Path
+
+import numpy as np, pytest
+
+from conftest import SHIPPED, environment
+from gtsrb.core import CLASSES, home
+from gtsrb.preprocess import cv2
+from gtsrb.signs import legend_png
+
+def gtsrb(*args, env=None, **kw):
+    "Run the command; the finished process."
+    call = "import sys; from gtsrb.cli import main; sys.argv[0] = 'gtsrb'; main()"
+    return subprocess.run([sys.executable, "-c", call, *map(str, args)], capture_output=True, text=True, timeout=300,
+                          env=environment() | (env or {}), **kw)
+
+def rows(done): return list(csv.DictReader(io.StringIO(done.stdout)))
+
+BOMB = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBBI", 13, b"IHDR", 50_000, 50_000, 8, 2, 0, 0, 0, 0)
+
+@pytest.fixture
+def folder(tmp_path):
+    "Good images, and one of each kind of bad one."
+    d = tmp_path / "pictures"
+    (d / "sub").mkdir(parents=True)
+    jpeg = cv2.imencode(".jpg", cv2.imdecode(np.frombuffer(legend_png(14, 96), np.uint8), cv2.IMREAD_COLOR))[1].tobytes()
+    for name, data in {"a.png": legend_png(1, 64), "sub/b.JPG": jpeg, "cut.jpg": jpeg[:len(jpeg) // 2], "empty.png": b"",
+                       "text.png": b"a letter", "vast.png": BOMB, "readme.txt": b"no image suffix: not tried"}.items():
+        (d / name).write_bytes(data)
+    (d / "dangling.ppm").symlink_to(d / "nowhere.ppm")
+    return d
+
+def test_every_good_image_is_answered_and_every_bad_one_named(folder, tiny):
+    done = gtsrb("predict", folder, "--model", tiny)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    got = {Path(r["path"]).relative_to(folder).as_posix(): r for r in rows(done)}
+    assert {n: r["error"].split(":")[0] for n, r in got.items()} == {"a.png": "", "sub/b.JPG": "", "cut.jpg": "truncated_image",
+        "dangling.ppm": "unreadable_file", "empty.png": "empty_file", "text.png": "unsupported_format", "vast.png": "too_many_pixels"}
+    for n in ("a.png", "sub/b.JPG"):
+        assert got[n]["name"] == CLASSES[int(got[n]["class"])].name and 0 < float(got[n]["confidence"]) <= 1
+    for n in ("cut.jpg", "dangling.ppm", "empty.png", "text.png", "vast.png"): assert n in done.stderr
+
+def test_good_ones_alone_exit_0_and_say_nothing(folder, tiny):
+    done = gtsrb("predict", folder / "a.png", folder / "sub", "--model", tiny)
+    assert (done.returncode, done.stderr, len(rows(done))) == (0, "", 2)
+
+def test_a_path_given_outright_is_always_tried(folder, tiny):
+    done = gtsrb("predict", folder / "readme.txt", folder / "missing.png", "--model", tiny)
+    assert done.returncode == 1 and [r["error"].split(":")[0] for r in rows(done)] == ["unsupported_format", "unreadable_file"]
+
+def test_out_probs_and_the_benchmark_format_agree(folder, tiny, tmp_path):
+    assert gtsrb("predict", folder, "--model", tiny, "--out", tmp_path / "p.csv", "--probs", tmp_path / "p.npy").returncode == 1
+    table, probs = list(csv.DictReader(open(tmp_path / "p.csv", newline=""))), np.load(tmp_path / "p.npy")
+    assert probs.shape == (len(table), 43) and probs.dtype == np.float32
+    for r, p in zip(table, probs):
+        assert np.isnan(p).all() if r["error"] else (p.argmax() == int(r["class"]) and abs(p.sum() - 1) < 1e-5)
+    done = gtsrb("predict", folder, "--model", tiny, "--format", "gtsrb")
+    assert done.stdout.splitlines() == [f"{Path(r['path']).name};{r['class']}" for r in table if not r["error"]]
+
+def test_top_k_adds_columns(folder, tiny):
+    r, = rows(gtsrb("predict", folder / "a.png", "--top-k", 3, "--model", tiny))
+    assert list(r)[5:] == [f"{c}_{k}" for k in (2, 3) for c in ("class", "name", "confidence")]
+    assert float(r["confidence"]) >= float(r["confidence_2"]) >= float(r["confidence_3"])
+
+@pytest.mark.parametrize("args", [["predict"], ["predict", "x.png", "--top-k", "0"], ["predict", "x.png", "--format", "xml"], ["fly"],
+                                  ["train", "--stop-after", "0"], ["export"]])
+def test_wrong_usage_is_2(args): assert gtsrb(*args).returncode == 2
+
+@pytest.mark.parametrize("args, says", [(["predict", ".", "--model", "nowhere"], "no artefact: nowhere is not a folder"),
+    (["train", "--set", "epoch=3"], "name=value"), (["evaluate", "--root", "nowhere"], "gtsrb data download"),
+    (["train", "--set", "schedule=steps", "--root", "nowhere"], "gtsrb data download")])
+def test_what_cannot_work_is_said_in_one_line(args, says, tmp_path, tiny):
+    env = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = gtsrb(*args, *(["--model", tiny] if args[0] == "evaluate" else []), cwd=tmp_path, env=env)
+    assert done.returncode == 1 and says in done.stderr and "Traceback" not in done.stderr
+
+def test_an_empty_folder_is_an_error(tmp_path, tiny):
+    done = gtsrb("predict", tmp_path, "--model", tiny)
+    assert done.returncode == 1 and done.stdout == "" and "no image under" in done.stderr
+
+def test_a_reader_that_leaves_early_is_no_crash(folder, tiny):
+    call = f"{sys.executable} -c 'from gtsrb.cli import main; main()' predict {' '.join([str(folder / 'a.png')] * 800)} --model {tiny} | head -1"
+    done = subprocess.run(call, shell=True, capture_output=True, text=True, env=environment())
+    assert done.stdout.startswith("path,") and "Traceback" not in done.stderr
+
+def test_opencv_that_cannot_be_loaded(folder, tmp_path):
+    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file: No such file or directory')")
+    path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
+    done = gtsrb("predict", folder, env={"PYTHONPATH": path})
+    assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1
+    assert "apt-get install libgl1 libglib2.0-0" in done.stderr and "opencv-python-headless" in done.stderr
+
+def test_serving_commands_load_no_training_library(folder, tiny):
+    call = ("import sys; from gtsrb.cli import main; sys.argv = ['gtsrb', 'predict', *sys.argv[1:]]\n"
+            "try: main()\nexcept SystemExit: pass\n"
+            "print({'tensorflow', 'keras', 'pandas', 'matplotlib'} & set(sys.modules))")
+    done = subprocess.run([sys.executable, "-c", call, str(folder / "a.png"), "--model", str(tiny)], capture_output=True, text=True, env=environment())
+    assert done.stdout.splitlines()[-1] == "set()"
+
+def test_train_export_evaluate_from_the_command_line(tmp_path):
+    "The whole way on drawn signs: two tiny runs, an interrupted one among them, an artefact, its predictions."
+    from gtsrb.signs import synthetic_dataset
+    root, env = synthetic_dataset(tmp_path / "signs", 215), {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    small = [f"--set={s}" for s in ("epochs=2", "batch_size=43", "policy=float32", "folds=2", 'options={"widths": [16, 16, 32]}')]
+    for args in (["--stop-after", 1, "--out", tmp_path / "all"], ["--out", tmp_path / "all"], ["--set=fold=0", "--out", tmp_path / "fold"]):
+        done = gtsrb("train", *small, "--root", root, *args, env=env)
+        assert done.returncode == 0, done.stderr
+    assert [json.loads(l)["epoch"] for l in done.stdout.splitlines()] == [1, 2]
+    done = gtsrb("export", tmp_path / "all", "--calibration", tmp_path / "fold", "--out", tmp_path / "made", "--name", "made", "--root", root, env=env)
+    assert done.returncode == 0, done.stderr
+    pictures = root / "GTSRB/Final_Test/Images"
+    done = gtsrb("predict", pictures, "--model", tmp_path / "made")
+    assert done.returncode == 0 and len(rows(done)) == len(list(pictures.glob("*.ppm")))
+    done = gtsrb("evaluate", "--model", tmp_path / "made", "--root", root, "--record", "--out", tmp_path / "bench", env=env)
+    card = json.loads((tmp_path / "made/card.json").read_text())
+    assert done.returncode == 0 and card["metrics"]["test"]["times_scored"] == 1
+    assert np.load(tmp_path / "bench/probabilities.npz")["probabilities"].shape == (card["metrics"]["test"]["images"], 43)
+
+@pytest.mark.real
+def test_the_official_test_set_scored_from_outside(tmp_path):
+    "All 12,630 images by the command, compared with the official table by nothing of ours."
+    images = home() / "GTSRB/Final_Test/Images"
+    done = gtsrb("predict", images, "--format", "gtsrb", "--out", tmp_path / "out.csv")
+    assert done.returncode == 0, done.stderr
+    got = dict(line.split(";") for line in (tmp_path / "out.csv").read_text().splitlines())
+    with open(home() / "GT-final_test.csv", newline="") as f: want = {r["Filename"]: r["ClassId"] for r in csv.DictReader(f, delimiter=";")}
+    assert set(got) == set(want) and len(want) == 12_630
+    right = sum(got[n] == want[n] for n in want)
+    assert right / len(want) >= 0.995
+    card = json.loads((SHIPPED / "card.json").read_text())
+    assert card["metrics"]["test"]["errors"] == len(want) - right            # the card says the same

@@ -1,0 +1,44 @@
+"""What takes a backend of its own, or the real data: other Keras backends, and the shipped model's first epoch again."""
+import importlib.util, json, subprocess, sys
+
+import pytest
+
+from conftest import SHIPPED, environment
+from gtsrb.core import home
+
+OTHER_BACKEND = """
+import sys
+if sys.argv[1] != "tensorflow": sys.modules["tensorflow"] = None            # not installed, as far as anybody can tell
+import keras, numpy as np
+from gtsrb.signs import synthetic_dataset
+from gtsrb.train import TrainConfig, fit, load_run, load_squares, predict_logits
+root = synthetic_dataset(sys.argv[2] + "/signs", 215)
+config = TrainConfig(options=dict(widths=(16, 16, 32)), epochs=2, batch_size=43, warmup_epochs=0.5, folds=2, fold=0, policy="float32")
+whole = fit(config, root, sys.argv[2] + "/whole", verbose=0)
+fit(config, root, sys.argv[2] + "/parts", stop_after=1, verbose=0)
+parts = fit(config, root, sys.argv[2] + "/parts", verbose=0)
+for a, b in zip(whole.model.get_weights(), parts.model.get_weights()): np.testing.assert_array_equal(a, b)
+squares = load_squares(whole.valid, root)
+again = load_run(sys.argv[2] + "/whole").model
+np.testing.assert_allclose(predict_logits(again, squares), predict_logits(whole.model, squares), atol=1e-4)
+print(keras.backend.backend(), [r["loss"] for r in whole.history])
+"""
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", *(["torch"] if importlib.util.find_spec("torch") else [])])  # CI has JAX; PyTorch is large
+def test_trains_and_resumes_on_other_backends(backend, tmp_path):
+    done = subprocess.run([sys.executable, "-c", OTHER_BACKEND, backend, str(tmp_path)], capture_output=True, text=True,
+                          env=environment() | {"KERAS_BACKEND": backend})
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.startswith(backend)
+
+@pytest.mark.real
+def test_first_epoch_of_the_card_again(tmp_path):
+    "Train one epoch from the shipped card's configuration: the loss of the committed log, within 2%."
+    call = "import sys; from gtsrb.cli import main; sys.argv[0] = 'gtsrb'; main()"
+    done = subprocess.run([sys.executable, "-c", call, "train", "--config", str(SHIPPED / "card.json"), "--stop-after", "1",
+                           "--out", str(tmp_path)], capture_output=True, text=True, env=environment(home=home()) | {"TF_CPP_MIN_LOG_LEVEL": "3"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, = (json.loads(l) for l in done.stdout.splitlines())
+    log = json.loads((SHIPPED / "training_log.json").read_text())
+    assert abs(first["loss"] / log[0]["loss"] - 1) < 0.02
