@@ -43,7 +43,7 @@ try:
     from gtsrb.signs import legend_png
 except OpenCVUnavailable as e: raise SystemExit(str(e)) from None
 
-# %% ../nbs/12_api.ipynb #077d3f5d
+# %% ../nbs/12_api.ipynb #1b0db84a
 MiB = 2**20
 
 @dataclass(frozen=True)
@@ -234,12 +234,13 @@ async def read_uploads(
     if not reader.complete: raise _malformed("the body ends before its closing boundary")
     return reader.uploads
 
-# %% ../nbs/12_api.ipynb #bd62ec7b
+# %% ../nbs/12_api.ipynb #f09132b4
 def cut(
     p:float, # probability
 ) -> float: # at most `p`, four decimals
     "A probability for people: never more than it is."
-    return math.floor(p * 10_000 + 1e-3) / 10_000   # the 1e-3 is float32's own error: 0.9998 is stored as 0.99979997
+    if p >= 1: return 1.0
+    return min(math.floor(p * 10_000 + 1e-3) / 10_000, 0.9999)   # the 1e-3 is float32's own error: 0.9998 is stored as 0.99979997
 
 def answer(
     result,       # `Prediction` or `PredictionError`
@@ -422,12 +423,14 @@ async def predict(
     if format == "list": return JSONResponse([dict(index=i, filename=u.name) | a for i, (u, a) in enumerate(zip(uploads, answers))], status)
     return JSONResponse({u.name: a for u, a in zip(uploads, answers)}, status)
 
-# %% ../nbs/12_api.ipynb #4e41516b
+# %% ../nbs/12_api.ipynb #e9248808
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", tags=["operation"])
 async def healthz():
     "The process is alive."
     return {"status": "alive"}
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", tags=["operation"], responses={503: dict(description="starting, draining or failed")})
 async def readyz(request:Request):
     "The model has answered a first image, and the process is not about to end."
@@ -459,7 +462,7 @@ def legend(class_id:int):
     if not 0 <= class_id < NUM_CLASSES: raise Refusal(404, "not_found", f"no class {class_id}: classes are 0 to {NUM_CLASSES-1}")
     return Response(_drawn(class_id), media_type="image/png", headers={"Cache-Control": "public, max-age=86400"})
 
-# %% ../nbs/12_api.ipynb #5e8c2d74
+# %% ../nbs/12_api.ipynb #dd51fd4f
 STATIC = Path(str(importlib.resources.files("gtsrb"))) / "static"
 SWAGGER = Path(fastapi_offline.__file__).parent / "static"
 _DOCS_POLICY = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'"
@@ -467,7 +470,7 @@ _DOCS_POLICY = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-
 @router.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
 async def page(): return FileResponse(STATIC / "index.html")
 
-@router.get("/docs", include_in_schema=False)
+@router.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)
 async def docs(): return FileResponse(STATIC / "docs.html", headers={"Content-Security-Policy": _DOCS_POLICY})
 
 # %% ../nbs/12_api.ipynb #3f87680c
@@ -509,7 +512,7 @@ class BriefStartup:
             await send(message | {"message": reason} if kind.endswith("ArtefactError") else message)
         await self.app(scope, receive, brief)
 
-# %% ../nbs/12_api.ipynb #e488cdb0
+# %% ../nbs/12_api.ipynb #ee215029
 @contextmanager
 def draining(
     service:Service,

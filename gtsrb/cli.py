@@ -7,7 +7,7 @@ __all__ = ['app', 'data_app', 'EXPECTED', 'Root', 'note', 'version', 'options', 
            'csv_header', 'csv_row', 'probability_row', 'batches', 'progress_bar', 'predict', 'serve', 'download',
            'verify', 'data_info', 'read_config', 'train', 'export', 'evaluate', 'study', 'info']
 
-# %% ../nbs/13_cli.ipynb #58f27345
+# %% ../nbs/13_cli.ipynb #596a7fa3
 import contextlib, csv, importlib, itertools, json, os, sys
 from enum import Enum
 from pathlib import Path
@@ -16,9 +16,9 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from .core import IMAGE_SUFFIXES, NUM_CLASSES, OpenCVUnavailable, home
+from .core import IMAGE_SUFFIXES, NUM_CLASSES, OpenCVUnavailable, home, softmax
 
-# %% ../nbs/13_cli.ipynb #4d200892
+# %% ../nbs/13_cli.ipynb #cb09c13a
 app = typer.Typer(name="gtsrb", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
                   help="German traffic signs: predict, serve, train.")
 data_app = typer.Typer(no_args_is_help=True, help="Fetch and check the benchmark's images.")
@@ -28,7 +28,7 @@ def note(
     message:str, # one line for a person
 ):
     "A remark on standard error."
-    print(message, file=sys.stderr)
+    print(message.encode(errors="surrogateescape").decode(errors="replace"), file=sys.stderr)
 
 def version(show:bool):
     "Print the version and end."
@@ -37,7 +37,7 @@ def version(show:bool):
 @app.callback()
 def options(version:Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")] = False): pass
 
-# %% ../nbs/13_cli.ipynb #abf150e3
+# %% ../nbs/13_cli.ipynb #b0844fdf
 EXPECTED = ("DataError", "ArtefactError")  # errors of ours, known by name so that their modules need not be loaded
 
 def explain(
@@ -53,21 +53,23 @@ def main():
     "The command's entry point."
     try: app()
     except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()); sys.exit(1)
-    except KeyboardInterrupt: note("interrupted"); sys.exit(130)
     except Exception as e:
-        if (message := explain(e)) is None: raise
+        if (message := explain(e)) is None or os.environ.get("GTSRB_DEBUG"): raise
         note(f"gtsrb: {message}"); sys.exit(1)
 
-# %% ../nbs/13_cli.ipynb #e7194155
+# %% ../nbs/13_cli.ipynb #4ad5d894
 def find_images(
     paths:list[Path], # files and folders
 ): # yields `Path`s: files as given, folders walked in sorted order
     "The images that a list of paths means."
     for p in paths:
         if not p.is_dir(): yield p; continue
-        for folder, subfolders, names in os.walk(p):
+        failed = []
+        for folder, subfolders, names in os.walk(p, onerror=lambda e: failed.append(Path(e.filename))):
             subfolders.sort()
+            yield from failed; failed.clear()            # a folder that cannot be read is named like a file that cannot
             yield from (Path(folder)/n for n in sorted(names) if n.lower().endswith(IMAGE_SUFFIXES))
+        yield from failed
 
 # %% ../nbs/13_cli.ipynb #6eaed753
 class Format(str, Enum):
@@ -109,7 +111,7 @@ def progress_bar(items, title:str):
     from rich.progress import track
     return track(items, title, console=Console(stderr=True), transient=True)
 
-# %% ../nbs/13_cli.ipynb #09dccf9f
+# %% ../nbs/13_cli.ipynb #35593bdc
 @app.command()
 def predict(
     paths:Annotated[list[Path], typer.Argument(help="Images, and folders of images.")],
@@ -124,7 +126,9 @@ def predict(
     predictor, files = Predictor(model), list(find_images(paths))
     if not files: raise ValueError(f"no image under {', '.join(map(str, paths))}")
     failed, matrix = 0, []
-    with open(out, "w", newline="", encoding="utf-8") if out else contextlib.nullcontext(sys.stdout) as f:
+    matrix_file = open(probs, "wb") if probs else contextlib.nullcontext()           # fail before the work, not after it
+    if not out: sys.stdout.reconfigure(errors="surrogateescape")                      # file names need not be UTF-8
+    with matrix_file, open(out, "w", newline="", encoding="utf-8", errors="surrogateescape") if out else contextlib.nullcontext(sys.stdout) as f:
         table = csv.writer(f, delimiter=";" if format is Format.gtsrb else ",", lineterminator="\n")
         if format is Format.csv: table.writerow(csv_header(top_k))
         for batch in batches(progress_bar(files, "predict")):
@@ -133,8 +137,7 @@ def predict(
                 if format is Format.csv: table.writerow(csv_row(path, result, top_k))
                 elif not hasattr(result, "code"): table.writerow([path.name, result.class_id])
                 if probs: matrix.append(probability_row(result))
-    if probs:
-        with open(probs, "wb") as f: np.save(f, np.array(matrix))
+        if probs: np.save(matrix_file, np.array(matrix))
     if failed: note(f"{failed} of {len(files)} images failed"); raise typer.Exit(1)
 
 # %% ../nbs/13_cli.ipynb #df192bae
@@ -184,7 +187,7 @@ def data_info(root:Root = None):
     from gtsrb.data import info
     for k, v in info(root).items(): print(f"{k:10}{v:,}" if isinstance(v, int) else f"{k:10}{v or '-'}")
 
-# %% ../nbs/13_cli.ipynb #8b9afdae
+# %% ../nbs/13_cli.ipynb #7f788287
 def read_config(
     file:Path|None,     # JSON: a `TrainConfig`, or an artefact's card
     changes:list[str],  # "name=value", the value as JSON or a plain word
@@ -194,7 +197,8 @@ def read_config(
     import dataclasses
     from gtsrb.train import BASELINE, TrainConfig
     values = json.loads(file.read_text()) if file else (BASELINE if baseline else TrainConfig()).to_dict()
-    values = values.get("training", {}).get("config", values)
+    if isinstance(values, dict) and isinstance(values.get("training"), dict): values = values["training"].get("config")   # of a card
+    if not isinstance(values, dict): raise ValueError(f"{file} holds no configuration")
     for change in changes:
         name, sign, value = change.partition("=")
         if not sign or name not in {f.name for f in dataclasses.fields(TrainConfig)}:
@@ -202,7 +206,7 @@ def read_config(
         try: values[name] = json.loads(value)
         except json.JSONDecodeError: values[name] = value
     try: return TrainConfig.from_dict(values)
-    except TypeError as e: raise ValueError(f"the configuration does not fit: {e}") from None
+    except (TypeError, AttributeError) as e: raise ValueError(f"the configuration does not fit: {e}") from None
 
 @app.command()
 def train(
@@ -214,26 +218,31 @@ def train(
     root:Root = None,
 ):
     "Train a model on the official training images."
+    if config and baseline: raise typer.BadParameter("--config and --baseline exclude each other")
     cfg = read_config(config, set or [], baseline)
     from gtsrb.train import fit
     fit(cfg, root, out, stop_after, verbose=1 if sys.stderr.isatty() else 0, on_epoch=lambda row: print(json.dumps(row), flush=True))
 
-# %% ../nbs/13_cli.ipynb #7d102941
+# %% ../nbs/13_cli.ipynb #b7728a67
 @app.command()
 def export(
     run:Annotated[Path, typer.Argument(help="Folder of the finished run that ships.")],
     calibration:Annotated[Path, typer.Option(help="Folder of a run of the same recipe that held a fold out.")],
     out:Annotated[Path, typer.Option(help="The artefact's folder; replaced.")],
     name:Annotated[str, typer.Option(help="The artefact's name.")] = "default",
+    held_out:Annotated[Path|None, typer.Option(help="Also write the calibrating run's probabilities for its held-out tracks: .npz.")] = None,
     root:Root = None,
 ):
     "Write a trained model as an artefact: ONNX and card."
-    from gtsrb.export import export_artefact
+    from gtsrb.export import export_artefact, held_out_logits, load_run
     card = export_artefact(run, calibration, out, name, root)
+    if held_out:
+        rows, logits = held_out_logits(load_run(calibration), root)
+        np.savez_compressed(held_out, path=rows["path"].to_numpy(str), probabilities=softmax(logits, card["temperature"]).astype(np.float32))
     print(f"{out}: {card['model']['bytes'] / 1e6:.1f} MB, temperature {card['temperature']}, "
           f"differs from Keras by {card['parity']['max_abs_difference']:.1g} at most")
 
-# %% ../nbs/13_cli.ipynb #dafa19bd
+# %% ../nbs/13_cli.ipynb #6b13a420
 @app.command()
 def evaluate(
     model:Annotated[str|None, typer.Option(help="default, or an artefact's folder.")] = None,
@@ -242,10 +251,12 @@ def evaluate(
     root:Root = None,
 ):
     "Score an artefact on the 12,630 official test images."
-    from gtsrb.data import DUPLICATES, image_paths, read_table
+    from gtsrb.data import DUPLICATES, available, image_paths, read_table
     from gtsrb.evaluate import class_accuracy, near_identical_groups, official_score
     from gtsrb.predict import Predictor
-    predictor, table = Predictor(model), read_table(root)
+    predictor, table, official = Predictor(model), read_table(root), available(root)
+    if not official: note("this is not the official test set: the figures say nothing of the benchmark")
+    if record and not official: raise ValueError("--record is for the official test set alone")
     test = table[table["set"] == "test"]; y = test["class"].to_numpy()
     squares = predictor.preprocess.squares(progress_bar(image_paths(test, root), "read"))
     probabilities = predictor.probabilities(squares)
@@ -273,7 +284,7 @@ def study(
     from gtsrb.study import search, study_table
     print(study_table(search(out, trials, epochs, root)).to_string(index=False))
 
-# %% ../nbs/13_cli.ipynb #5e47857b
+# %% ../nbs/13_cli.ipynb #06bbeee0
 @app.command()
 def info():
     "Versions, the shipped model and the data."
@@ -281,8 +292,8 @@ def info():
     for package in ("gtsrb", "numpy", "opencv-python", "opencv-python-headless", "onnxruntime", "fastapi", "keras", "tensorflow"):
         try: print(f"{package:24}{version(package)}")
         except PackageNotFoundError: pass
-    from gtsrb.predict import Predictor
-    card = Predictor().card
+    print(f"{'data':24}{home()}{'' if home().is_dir() else ' (not there)'}")
+    try: card = importlib.import_module("gtsrb.predict").Predictor().card
+    except Exception as e: print(f"{'model':24}cannot be opened: {e}"); raise typer.Exit(1)
     accuracy = card["metrics"].get("test", {}).get("accuracy")
     print(f"{'model':24}{card['name']}, {card['model']['parameters']:,} parameters" + (f", test accuracy {accuracy:.2%}" if accuracy else ""))
-    print(f"{'data':24}{home()}{'' if home().is_dir() else ' (not there)'}")

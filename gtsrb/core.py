@@ -80,7 +80,7 @@ def softmax(
     z = np.exp(z - z.max(axis=1, keepdims=True))
     return z / z.sum(axis=1, keepdims=True)
 
-# %% ../nbs/00_core.ipynb #3eeec499
+# %% ../nbs/00_core.ipynb #59a96520
 MAX_PIXELS = 16_000_000  # pixels an image may have before it is decoded
 
 class OpenCVUnavailable(ImportError):
@@ -89,6 +89,7 @@ class OpenCVUnavailable(ImportError):
 def load_cv2():
     "The module `cv2`, with a decoder limit in force, or `OpenCVUnavailable` saying in one line what to type."
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2 * MAX_PIXELS))
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")   # what is wrong with a file is said by whoever reads it
     try: return importlib.import_module("cv2")
     except ImportError as e: reason = str(e).splitlines()[0]
     raise OpenCVUnavailable(

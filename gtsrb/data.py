@@ -97,11 +97,11 @@ def _is_official(rows):
     for r in rows: counts[int(r[1] == "test"), r[2]] += 1
     return counts.tolist() == [list(TRAIN_COUNTS), list(TEST_COUNTS)]
 
-# %% ../nbs/02_data.ipynb #6f41068b
+# %% ../nbs/02_data.ipynb #2d938199
 def available(
     root=None, # data folder; `home()` if None
 ) -> bool: # the complete official set is there
-    "Is the complete official set here: every image of every class, each in its table? (0.2 s)"
+    "Is the complete official set here: every image of every class, each in its table?"
     rows, problems = _scan(_root(root))
     return not problems and _is_official(rows)
 
@@ -185,7 +185,7 @@ def _wrong_file(root, row):
     if size != right: return f"{path} has {size:,} bytes; a PPM of {w} × {h} pixels has {right:,}"
     if not (0 <= x1 < x2 < w and 0 <= y1 < y2 < h): return f"{path}: the region of interest is not inside the image"
 
-# %% ../nbs/02_data.ipynb #85455118
+# %% ../nbs/02_data.ipynb #62bca2b9
 @dataclass(frozen=True)
 class Report:
     "What `verify` found."
@@ -199,7 +199,7 @@ class Report:
 
 def verify(
     root=None,          # data folder; `home()` if None
-    content:bool=False, # read every image too (2 to 10 s)
+    content:bool=False, # read every image too
 ) -> Report:
     "Check a data set against its tables and the published numbers; what is wrong stands in `problems`."
     root = _root(root)
@@ -330,12 +330,12 @@ def _fetch(url, part, md5, **kw):
     raise DataError(f"{url} has the MD5 sum {found} instead of {md5}: it is damaged or another file, and was removed. A mirror that "
                     "packed the images anew is accepted with `--no-check` (`checksums=False`) or with its own sums")
 
-# %% ../nbs/02_data.ipynb #fb65e7f1
+# %% ../nbs/02_data.ipynb #3adfd7c3
 def _wanted(z, archive):
     "The members of a zip file to write; `DataError` when it is not what it should be."
     for m in z.infolist():
         path = PurePosixPath(m.filename.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or ":" in path.parts[0] or stat.S_ISLNK(m.external_attr >> 16):
+        if path.is_absolute() or ".." in path.parts or any(":" in p for p in path.parts[:1]) or stat.S_ISLNK(m.external_attr >> 16):
             raise _BadArchive(f"{archive.name} holds {m.filename!r}, which is an absolute name, a way out of the folder or a link: "
                             "nothing of it was unpacked")
     wanted = [m for m in z.infolist() if re.fullmatch(archive.members, m.filename)]

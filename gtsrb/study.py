@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SEARCH_BASE', 'held_out_figures', 'compare', 'summary', 'suggest', 'search', 'study_table']
 
-# %% ../nbs/09_study.ipynb #088547d7
+# %% ../nbs/09_study.ipynb #bcb8e3b1
 import dataclasses, json
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from .core import softmax
 from .evaluate import fit_temperature, negative_log_likelihood
-from .train import TrainConfig, fit, load_squares, predict_logits
+from .train import TrainConfig, fit, history_so_far, load_squares, predict_logits
 
 # %% ../nbs/09_study.ipynb #d9995bdf
 def held_out_figures(
@@ -30,7 +30,7 @@ def held_out_figures(
     logits = predict_logits(run.model, load_squares(run.valid, root, run.config.preprocess), run.config.preprocess)
     return dict(accuracy=float((logits.argmax(1) == y).mean()), nll=negative_log_likelihood(y, softmax(logits, fit_temperature(logits, y))))
 
-# %% ../nbs/09_study.ipynb #6f95d2bd
+# %% ../nbs/09_study.ipynb #c26b33d3
 def compare(
     settings:dict,   # name: dictionary of `TrainConfig` values that differ from `base`
     base:TrainConfig,# holds a fold out
@@ -43,8 +43,9 @@ def compare(
     for name, changes in settings.items():
         for seed in seeds:
             folder = Path(out)/f"{name}-{seed}"; done = folder/"figures.json"
-            if not done.exists():
-                run = fit(dataclasses.replace(base, seed=seed, **changes), root, folder, verbose=0)
+            config = dataclasses.replace(base, seed=seed, **changes)
+            if not done.exists() or history_so_far(folder, config) == []:        # which refuses another configuration's folder
+                run = fit(config, root, folder, verbose=0)
                 done.write_text(json.dumps(held_out_figures(run, root) | dict(seconds=sum(r["seconds"] for r in run.history))))
             rows.append(dict(setting=name, seed=seed, **json.loads(done.read_text())))
     return pd.DataFrame(rows)

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['SCHEDULES', 'BASELINE', 'constant', 'halving', 'cosine', 'one_cycle', 'learning_rates', 'RateTable', 'TrainConfig',
            'SignSequence', 'load_squares', 'policy_for', 'device_policy', 'make_optimizer', 'make_model',
-           'compile_model', 'predict_logits', 'renormalise', 'use_averages', 'averaged', 'save_checkpoint',
-           'save_weights', 'read_checkpoint', 'history_so_far', 'restore', 'Report', 'Run', 'training_data', 'fit',
-           'load_run', 'gpu_message']
+           'compile_model', 'predict_logits', 'renormalise', 'use_averages', 'averaged', 'environment',
+           'save_checkpoint', 'save_weights', 'read_checkpoint', 'history_so_far', 'restore', 'EpochReport', 'Run',
+           'training_data', 'fit', 'load_run', 'gpu_message']
 
-# %% ../nbs/07_train.ipynb #a369e2f0
-import dataclasses, importlib.util, json, math, os, time
+# %% ../nbs/07_train.ipynb #0bb19464
+import dataclasses, importlib.util, json, math, os, platform, time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,10 +19,10 @@ import keras, numpy as np
 from .augment import Augmentation, augment
 from .core import NUM_CLASSES, seed_everything
 from .data import image_paths, read_table, track_split
-from .model import build_model
+from .model import ARCHITECTURES, build_model
 from .preprocess import Preprocess
 
-# %% ../nbs/07_train.ipynb #8a7f08b0
+# %% ../nbs/07_train.ipynb #f8e145e3
 def constant(t:float) -> float:
     "The peak rate all the time; `t` is progress, 0 to 1, here and below."
     return 1.0
@@ -45,10 +45,11 @@ def learning_rates(
     schedule:str,   # one of `SCHEDULES`
     peak:float,     # largest learning rate
     steps:int,      # of the whole run
-    warmup:int=0,   # first steps, over which the rate rises linearly to the peak
+    warmup:int=0,   # first steps, over which the rate rises linearly to the peak; one_cycle has none
 ) -> np.ndarray: # (steps,) float32
     "The learning rate of every step of a run."
     if schedule not in SCHEDULES: raise ValueError(f"schedule is one of {', '.join(SCHEDULES)}, not {schedule!r}")
+    if schedule == "one_cycle": warmup = 0                 # it has a rise of its own
     rest = max(steps - warmup, 1)
     factor = [(i + 1) / warmup if i < warmup else SCHEDULES[schedule]((i - warmup) / rest) for i in range(steps)]
     return np.float32(peak) * np.array(factor, np.float32)
@@ -63,7 +64,7 @@ class RateTable(keras.optimizers.schedules.LearningRateSchedule):
         return keras.ops.take(keras.ops.convert_to_tensor(self.rates), i)
     def get_config(self): return dict(rates=self.rates.tolist())
 
-# %% ../nbs/07_train.ipynb #f39dc9b9
+# %% ../nbs/07_train.ipynb #9bf7b045
 @dataclass(frozen=True)
 class TrainConfig:
     "One training run. The defaults are the shipped model's."
@@ -86,6 +87,18 @@ class TrainConfig:
     balance: float = 0.4               # an image is drawn with weight (images of its class)^-balance; 0: all alike
     ema: float = 0.998                 # decay of the averaged weights, which are the result; 0: the last weights
     policy: str = "auto"               # Keras dtype policy; auto: what pays on this device
+
+    def __post_init__(self):
+        "Refuse what cannot be trained, by name."
+        whole = lambda v, least: isinstance(v, int) and not isinstance(v, bool) and v >= least
+        number = lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and 0 <= v < math.inf
+        good = dict(seed=whole(self.seed, 0), epochs=whole(self.epochs, 1), batch_size=whole(self.batch_size, 1), folds=whole(self.folds, 2),
+            fold=self.fold is None or whole(self.fold, 0) and self.fold < self.folds, options=isinstance(self.options, dict),
+            preprocess=isinstance(self.preprocess, Preprocess), augmentation=isinstance(self.augmentation, Augmentation | None),
+            architecture=self.architecture in ARCHITECTURES, optimizer=self.optimizer in ("sgd", "adam"), schedule=self.schedule in SCHEDULES,
+            ema=number(self.ema) and self.ema < 1, **{n: number(getattr(self, n)) for n in
+                ("learning_rate", "warmup_epochs", "momentum", "weight_decay", "label_smoothing", "balance")})
+        if bad := [n for n, ok in good.items() if not ok]: raise ValueError(f"{bad[0]} cannot be {getattr(self, bad[0])!r}")
 
     def to_dict(self) -> dict: # JSON-ready
         return json.loads(json.dumps(dataclasses.asdict(self)))
@@ -224,7 +237,7 @@ def predict_logits(
              for i in range(0, len(squares), 4096)]
     return np.concatenate(parts) if parts else np.zeros((0, model.output_shape[-1]), np.float32)
 
-# %% ../nbs/07_train.ipynb #cbc89f27
+# %% ../nbs/07_train.ipynb #587a9a8c
 def renormalise(
     model:keras.Model,
     data,              # its items are (inputs, targets) of batches
@@ -242,8 +255,9 @@ def _copy(variable): return np.array(keras.ops.convert_to_numpy(variable))
 
 def use_averages(model:keras.Model, plain):
     "Put the averaged weights (if there are any) into a compiled model, with statistics from `plain` batches."
-    if not model.optimizer.use_ema: return
-    model.optimizer.finalize_variable_values(model.trainable_variables)
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)      # float16 wraps it in a loss scale
+    if not optimizer.use_ema: return
+    optimizer.finalize_variable_values(model.trainable_variables)
     for v in model.trainable_variables: v.assign(_copy(v))       # JAX would let weights and averages share their memory
     renormalise(model, plain)
 
@@ -257,8 +271,18 @@ class averaged:
     def __exit__(self, *_):
         for v, raw in zip(self.model.variables, self.raw): v.assign(raw)
 
-# %% ../nbs/07_train.ipynb #161c59b0
+# %% ../nbs/07_train.ipynb #0432a126
 def _state(model): return [*model.variables, *model.optimizer.variables]
+
+def environment() -> dict: # hardware and versions, for the card
+    "Where a run is trained."
+    try: processor = next(l for l in Path("/proc/cpuinfo").read_text().splitlines() if l.startswith("model name")).split(":")[1].strip()
+    except (OSError, StopIteration): processor = platform.processor() or platform.machine()
+    capability = _gpu_capability()
+    gpu = "" if capability is None else f", GPU of compute capability {capability[0]}.{capability[1]}"
+    packages = dict(keras="keras", numpy="numpy", opencv="cv2", **{keras.backend.backend(): keras.backend.backend()})
+    versions = {name: importlib.import_module(module).__version__ for name, module in packages.items()}
+    return dict(hardware=f"{processor}, {os.cpu_count()} cores{gpu}", versions=dict(python=platform.python_version(), **versions))
 
 def save_checkpoint(
     folder:Path,   # made if missing
@@ -269,7 +293,7 @@ def save_checkpoint(
     "Write everything a run needs to go on; the previous checkpoint is replaced in one move."
     folder = Path(folder); folder.mkdir(parents=True, exist_ok=True)
     arrays = {f"v{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(_state(model))}
-    arrays["meta"] = np.array(json.dumps(dict(config=config.to_dict(), policy=model.layers[1].dtype_policy.name, history=history)))
+    arrays["meta"] = np.array(json.dumps(dict(config=config.to_dict(), policy=model.layers[1].dtype_policy.name, environment=environment(), history=history)))
     with open(folder/"checkpoint.tmp", "wb") as f: np.savez(f, **arrays)
     os.replace(folder/"checkpoint.tmp", folder/"checkpoint.npz")
 
@@ -280,7 +304,7 @@ def save_weights(folder:Path, model:keras.Model):
 
 def read_checkpoint(
     folder:Path, # of a run
-) -> dict: # config, policy (Keras dtype policy in use) and history (one dict an epoch)
+) -> dict: # config, policy (Keras dtype policy in use), environment, history (one dict an epoch)
     "What a run's checkpoint says of itself."
     with np.load(Path(folder)/"checkpoint.npz", allow_pickle=False) as saved: return json.loads(str(saved["meta"]))
 
@@ -300,12 +324,12 @@ def restore(
     model:keras.Model, # compiled, of the same configuration; changed in place
 ):
     "Put a model and its optimiser back to the last finished epoch."
-    model.optimizer.build(model.trainable_variables)
+    if not model.optimizer.built: model.optimizer.build(model.trainable_variables)
     with np.load(Path(folder)/"checkpoint.npz", allow_pickle=False) as saved:
         for i, v in enumerate(_state(model)): v.assign(saved[f"v{i}"])
 
-# %% ../nbs/07_train.ipynb #57eea921
-class Report(keras.callbacks.Callback):
+# %% ../nbs/07_train.ipynb #0774baa9
+class EpochReport(keras.callbacks.Callback):
     "Validate the averaged weights, keep the history, write the checkpoint, after every epoch."
     def __init__(self, config, folder, history, data, plain, valid=None, on_epoch=None):
         super().__init__()
@@ -350,7 +374,7 @@ def training_data(
     table = read_table(root); table = table[table["set"] == "train"]
     return (table, None) if config.fold is None else track_split(table, config.folds, config.fold)
 
-# %% ../nbs/07_train.ipynb #8bc348a0
+# %% ../nbs/07_train.ipynb #2726a47c
 def fit(
     config:TrainConfig=TrainConfig(),
     root=None,            # data folder; `home()` if None
@@ -366,7 +390,7 @@ def fit(
     data = SignSequence(squares, train["class"].to_numpy(), config, workers=max(os.cpu_count() or 1, 2))
     plain = SignSequence(squares, train["class"].to_numpy(), dataclasses.replace(config, augmentation=None))
     history, model = history_so_far(out, config), compile_model(make_model(config), config, len(data))
-    callbacks = [Report(config, out, history, data, plain, held, on_epoch)]
+    callbacks = [EpochReport(config, out, history, data, plain, held, on_epoch)]
     if importlib.util.find_spec("tensorflow"): callbacks.append(keras.callbacks.TensorBoard(str(Path(out)/"tensorboard")))
     until = min(stop_after or config.epochs, config.epochs)
     if until > len(history):

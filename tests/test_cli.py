@@ -112,10 +112,13 @@ def test_train_export_evaluate_from_the_command_line(tmp_path):
     pictures = root / "GTSRB/Final_Test/Images"
     done = gtsrb("predict", pictures, "--model", tmp_path / "made")
     assert done.returncode == 0 and len(rows(done)) == len(list(pictures.glob("*.ppm")))
-    done = gtsrb("evaluate", "--model", tmp_path / "made", "--root", root, "--record", "--out", tmp_path / "bench", env=env)
-    card = json.loads((tmp_path / "made/card.json").read_text())
-    assert done.returncode == 0 and card["metrics"]["test"]["times_scored"] == 1
-    assert np.load(tmp_path / "bench/probabilities.npz")["probabilities"].shape == (card["metrics"]["test"]["images"], 43)
+    evaluate = ["evaluate", "--model", tmp_path / "made", "--root", root]
+    done = gtsrb(*evaluate, "--out", tmp_path / "bench", env=env)
+    assert done.returncode == 0 and "not the official test set" in done.stderr
+    assert np.load(tmp_path / "bench/probabilities.npz")["probabilities"].shape == (len(list(pictures.glob("*.ppm"))), 43)
+    done = gtsrb(*evaluate, "--record", env=env)                             # drawn signs never get onto a card
+    assert done.returncode == 1 and "official" in done.stderr
+    assert json.loads((tmp_path / "made/card.json").read_text())["metrics"] == {}
 
 @pytest.mark.real
 def test_the_official_test_set_scored_from_outside(tmp_path):
