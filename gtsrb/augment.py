@@ -17,7 +17,7 @@ from .core import NUM_CLASSES, load_cv2
 # %% ../nbs/05_augment.ipynb #f2d91ba6
 cv2 = load_cv2()
 
-# %% ../nbs/05_augment.ipynb #35c86981
+# %% ../nbs/05_augment.ipynb #f4683a74
 @dataclass(frozen=True)
 class Augmentation:
     "How strongly training images are varied; the defaults are those of the shipped model."
@@ -28,19 +28,19 @@ class Augmentation:
     shift: float = 0.09       # of the side, ± each way
     corners: float = 0.05     # jitter of each corner (perspective), of the side, ±
     mirror: float = 0.5       # probability, where the class has a mirror image (`MIRROR`)
-    gamma: float = 0.8        # exponent e^±gamma
-    contrast: float = 0.4     # factor e^±contrast about mid-grey, clipped like an over-exposed photograph
-    brightness: float = 30.0  # ± grey levels added
+    gamma: float = 0.6        # exponent e^±gamma
+    contrast: float = 0.3     # factor e^±contrast about mid-grey, clipped like an over-exposed photograph
+    brightness: float = 15.0  # ± grey levels added
     channel: float = 0.15     # gain of each colour channel, e^±channel
-    saturation: tuple = (-1.2, 0.8)  # factor e^that
-    hue: float = 25.0         # ± degrees, half of the time
-    p_small: float = 0.30     # probability: shrink to `small` px and enlarge again, smoothly
-    small: tuple = (12, 40)
-    p_blur: float = 0.25      # probability: Gaussian or motion blur
-    p_jpeg: float = 0.15      # probability: JPEG of quality 15 to 70
-    p_noise: float = 0.30     # probability: Gaussian noise of up to `noise` grey levels
-    noise: float = 16.0
-    p_patch: float = 0.30     # probability: one to three patches that hide part of the sign
+    saturation: tuple = (-0.7, 0.5)  # factor e^that
+    hue: float = 12.0         # ± degrees, half of the time
+    p_small: float = 0.20     # probability: shrink to `small` px and enlarge again, smoothly
+    small: tuple = (16, 40)
+    p_blur: float = 0.20      # probability: Gaussian or motion blur
+    p_jpeg: float = 0.10      # probability: JPEG of quality 15 to 70
+    p_noise: float = 0.25     # probability: Gaussian noise of up to `noise` grey levels
+    noise: float = 14.0
+    p_patch: float = 0.25     # probability: one to three patches that hide part of the sign
     patch: float = 0.30       # largest side of a patch, of the image's side
 
 # %% ../nbs/05_augment.ipynb #4544196b

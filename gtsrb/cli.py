@@ -242,12 +242,12 @@ def export(
     print(f"{out}: {card['model']['bytes'] / 1e6:.1f} MB, temperature {card['temperature']}, "
           f"differs from Keras by {card['parity']['max_abs_difference']:.1g} at most")
 
-# %% ../nbs/13_cli.ipynb #6b13a420
+# %% ../nbs/13_cli.ipynb #2fb3303a
 @app.command()
 def evaluate(
     model:Annotated[str|None, typer.Option(help="default, or an artefact's folder.")] = None,
     out:Annotated[Path|None, typer.Option(help="Folder for class_accuracy.csv and probabilities.npz.")] = None,
-    record:Annotated[bool, typer.Option(help="Write the figures on the artefact's card.")] = False,
+    record:Annotated[Path|None, typer.Option(help="Write the figures on the artefact's card, and a line to this CSV of all scorings.")] = None,
     root:Root = None,
 ):
     "Score an artefact on the 12,630 official test images."
@@ -267,10 +267,13 @@ def evaluate(
         out.mkdir(parents=True, exist_ok=True)
         classes.to_csv(out/"class_accuracy.csv", index=False); np.savez_compressed(out/"probabilities.npz", probabilities=probabilities)
     if record:
-        file, card = predictor.path/"card.json", predictor.card
-        score["times_scored"] = card["metrics"].get("test", {}).get("times_scored", 0) + 1
+        with open(record, "a+", newline="") as f:
+            f.seek(0); score["times_scored"] = max(sum(1 for _ in f), 1)                 # lines so far, of which one is the header
+            if score["times_scored"] == 1: f.write("model_sha256,name,seed,images,errors,accuracy,nll\n")
+            config, card = predictor.card["training"]["config"], predictor.card
+            f.write(",".join(map(str, (card["model"]["sha256"], card["name"], config["seed"], *(score[k] for k in ("images", "errors", "accuracy", "nll"))))) + "\n")
         card["metrics"]["test"] = score
-        file.write_text(json.dumps(card, indent=1) + "\n")
+        (predictor.path/"card.tmp").write_text(json.dumps(card, indent=1) + "\n"); os.replace(predictor.path/"card.tmp", predictor.path/"card.json")
 
 # %% ../nbs/13_cli.ipynb #67bcabad
 @app.command()

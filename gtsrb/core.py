@@ -70,6 +70,10 @@ def seed_everything(
     if "keras" in sys.modules: sys.modules["keras"].utils.set_random_seed(seed)
     return np.random.default_rng(seed)
 
+# %% ../nbs/00_core.ipynb #a8167590
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
 # %% ../nbs/00_core.ipynb #a580163d
 def softmax(
     logits:np.ndarray,     # (n, classes)

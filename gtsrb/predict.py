@@ -7,7 +7,7 @@ __all__ = ['ARTEFACTS', 'CARD_FORMAT', 'CHUNK', 'ArtefactError', 'artefact_folde
            'open_session', 'Candidate', 'Prediction', 'PredictionError', 'Model', 'each_image', 'read_square', 'best',
            'Predictor']
 
-# %% ../nbs/11_predict.ipynb #9cdb8f6e
+# %% ../nbs/11_predict.ipynb #9b6279f8
 import hashlib, importlib.resources, json, math, os
 from dataclasses import dataclass
 from itertools import islice
@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from .core import NUM_CLASSES, softmax  # before ONNX Runtime: it switches its telemetry off
 import onnxruntime as ort
 
-from .core import NUM_CLASSES, softmax
 from .preprocess import CONTRASTS, PREPROCESS_VERSION, ImageError, Limits, Preprocess
 
 # %% ../nbs/11_predict.ipynb #2c548774

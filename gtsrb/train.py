@@ -64,7 +64,7 @@ class RateTable(keras.optimizers.schedules.LearningRateSchedule):
         return keras.ops.take(keras.ops.convert_to_tensor(self.rates), i)
     def get_config(self): return dict(rates=self.rates.tolist())
 
-# %% ../nbs/07_train.ipynb #9bf7b045
+# %% ../nbs/07_train.ipynb #c2086c12
 @dataclass(frozen=True)
 class TrainConfig:
     "One training run. The defaults are the shipped model's."
@@ -75,12 +75,12 @@ class TrainConfig:
     augmentation: Augmentation|None = Augmentation()  # None: the photographs as they are
     folds: int = 5                     # parts of the track-wise split
     fold: int|None = None              # the part held out for validation; None: none, train on all
-    epochs: int = 24
+    epochs: int = 20
     batch_size: int = 128              # images a step
     optimizer: str = "sgd"             # sgd (Nesterov momentum) or adam
     learning_rate: float = 0.4         # peak
     schedule: str = "cosine"           # see `SCHEDULES`
-    warmup_epochs: float = 2.0
+    warmup_epochs: float = 1.0
     momentum: float = 0.9              # of sgd
     weight_decay: float = 5e-3         # decoupled (times the learning rate), on kernels only
     label_smoothing: float = 0.05

@@ -116,7 +116,7 @@ def test_train_export_evaluate_from_the_command_line(tmp_path):
     done = gtsrb(*evaluate, "--out", tmp_path / "bench", env=env)
     assert done.returncode == 0 and "not the official test set" in done.stderr
     assert np.load(tmp_path / "bench/probabilities.npz")["probabilities"].shape == (len(list(pictures.glob("*.ppm"))), 43)
-    done = gtsrb(*evaluate, "--record", env=env)                             # drawn signs never get onto a card
+    done = gtsrb(*evaluate, "--record", tmp_path / "scorings.csv", env=env)                             # drawn signs never get onto a card
     assert done.returncode == 1 and "official" in done.stderr
     assert json.loads((tmp_path / "made/card.json").read_text())["metrics"] == {}
 
