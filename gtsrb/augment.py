@@ -51,10 +51,10 @@ MIRROR = np.full(NUM_CLASSES, -1)                   # class of the mirror image;
 for _c in _SYMMETRIC: MIRROR[_c] = _c
 for _a, _b in _SWAPPED: MIRROR[_a], MIRROR[_b] = _b, _a
 
-# %% ../nbs/05_augment.ipynb #2854ecc7
+# %% ../nbs/05_augment.ipynb #65813630
 def warp_matrix(
-    rng:np.random.Generator,
-    aug:Augmentation,
+    rng:np.random.Generator, # source of all randomness
+    aug:Augmentation,        # how strongly
     size:int, # side of the image, px
 ) -> np.ndarray: # (3, 3) float, maps source to target pixels
     "A random perspective map: rotation, zoom, aspect, shear, shift and corner jitter in one."
@@ -67,10 +67,10 @@ def warp_matrix(
     to_px = lambda p: ((p + .5) * size - .5).astype(np.float32)
     return cv2.getPerspectiveTransform(to_px(corners), to_px(target))
 
-# %% ../nbs/05_augment.ipynb #64c6814b
+# %% ../nbs/05_augment.ipynb #e06bb504
 def tone_curves(
-    rng:np.random.Generator,
-    aug:Augmentation,
+    rng:np.random.Generator, # source of all randomness
+    aug:Augmentation,        # how strongly
 ) -> np.ndarray: # (256, 1, 3) uint8, a curve for each channel
     "Random gamma, contrast, brightness and colour cast as a look-up table."
     gamma, contrast, brightness, *gains = rng.uniform(-1, 1, 6)
@@ -79,8 +79,8 @@ def tone_curves(
     return np.clip(curve[:, None, None] * np.exp(aug.channel * np.array(gains)), 0, 255).astype(np.uint8)
 
 def colour_matrix(
-    rng:np.random.Generator,
-    aug:Augmentation,
+    rng:np.random.Generator, # source of all randomness
+    aug:Augmentation,        # how strongly
 ) -> np.ndarray: # (3, 3) float, for RGB column vectors
     "Random hue rotation and saturation about the grey axis."
     turn = math.radians(aug.hue * rng.uniform(-1, 1)) if rng.random() < 0.5 else 0.0
@@ -88,7 +88,7 @@ def colour_matrix(
     grey, axis = np.full((3, 3), 1 / 3), np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
     return grey + saturation * (math.cos(turn) * (np.eye(3) - grey) + math.sin(turn) * axis)
 
-# %% ../nbs/05_augment.ipynb #9be553c4
+# %% ../nbs/05_augment.ipynb #abbe4435
 def motion_blur(
     image:np.ndarray, # (h, w, 3) uint8
     length:float,     # of the streak, px
@@ -103,8 +103,8 @@ def motion_blur(
 
 def degrade(
     image:np.ndarray, # (s, s, 3) uint8
-    rng:np.random.Generator,
-    aug:Augmentation,
+    rng:np.random.Generator, # source of all randomness
+    aug:Augmentation,        # how strongly
 ) -> np.ndarray: # like `image`
     "Each now and then: low resolution, blur, JPEG, noise."
     size, (small, blur, jpeg, noise) = len(image), rng.random(4)
@@ -120,11 +120,11 @@ def degrade(
         image = np.clip(image + grain, 0, 255).astype(np.uint8)
     return image
 
-# %% ../nbs/05_augment.ipynb #f518ef6e
+# %% ../nbs/05_augment.ipynb #badb91ed
 def cover(
     image:np.ndarray, # (s, s, 3) uint8, changed in place
-    rng:np.random.Generator,
-    aug:Augmentation,
+    rng:np.random.Generator, # source of all randomness
+    aug:Augmentation,        # how strongly
 ) -> np.ndarray: # `image`
     "Hide up to three rectangles of the image behind a colour or noise."
     size = len(image)
@@ -135,12 +135,12 @@ def cover(
         image[y:y+h, x:x+w] = rng.integers(0, 256, shape, np.uint8)
     return image
 
-# %% ../nbs/05_augment.ipynb #63c24e31
+# %% ../nbs/05_augment.ipynb #59d30aeb
 def augment(
     image:np.ndarray, # (s, s, 3) uint8 RGB
     label:int,        # its class
-    rng:np.random.Generator,
-    aug:Augmentation=Augmentation(),
+    rng:np.random.Generator, # source of all randomness
+    aug:Augmentation=Augmentation(), # how strongly
 ) -> tuple[np.ndarray, int]: # a new image of the same shape and its class
     "One random variation of a training image."
     size = len(image)

@@ -51,12 +51,12 @@ def onnx_logits(
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     return np.concatenate([session.run(["logits"], {"image": inputs[i:i+256]})[0] for i in range(0, len(inputs), 256)])
 
-# %% ../nbs/10_export.ipynb #9d8eaa64
+# %% ../nbs/10_export.ipynb #fac9c678
 def parity(
-    model:keras.Model,
+    model:keras.Model,   # float32
     network:bytes,       # from `to_onnx`
     squares:np.ndarray,  # (n, s, s, 3) uint8 RGB
-    preprocess:Preprocess=Preprocess(),
+    preprocess:Preprocess=Preprocess(), # that the model was trained with
     temperature:float=1.0,
 ) -> float: # largest absolute difference of any probability, 0 to 1
     "How far Keras and ONNX are apart on the same images."
@@ -90,10 +90,10 @@ def calibrate(
                 nll_before=negative_log_likelihood(y, before), nll_after=negative_log_likelihood(y, after),
                 ece_before=expected_calibration_error(y, before), ece_after=expected_calibration_error(y, after))
 
-# %% ../nbs/10_export.ipynb #e2b8aa57
+# %% ../nbs/10_export.ipynb #7a673e74
 def make_card(
     name:str,          # of the artefact
-    run:Run,
+    run:Run,           # the finished run
     network:bytes,     # from `to_onnx`
     calibration:dict,  # from `calibrate`
     checkpoint:dict,   # of the run, from `read_checkpoint`: policy and environment of the training

@@ -58,12 +58,12 @@ def summary(
     t = pd.DataFrame(dict(runs=g.size(), accuracy=g["accuracy"].mean(), accuracy_std=g["accuracy"].std(), nll=g["nll"].mean(), nll_std=g["nll"].std()))
     return t.sort_values("nll").reset_index()
 
-# %% ../nbs/09_study.ipynb #7151ab6a
+# %% ../nbs/09_study.ipynb #595402d0
 SEARCH_BASE = TrainConfig(options=dict(widths=(16, 32, 64)), fold=0, warmup_epochs=0.5, ema=0.99)  # narrow, to be quick
 
 def suggest(
-    trial:optuna.Trial,
-    base:TrainConfig=SEARCH_BASE,
+    trial:optuna.Trial,           # asks for values
+    base:TrainConfig=SEARCH_BASE, # everything else
 ) -> TrainConfig:
     "A configuration from the search space."
     return dataclasses.replace(base,
@@ -77,7 +77,7 @@ def search(
     trials:int=8,      # to add in this call
     epochs:int=3,      # of each
     root=None,         # data folder; `home()` if None
-    base:TrainConfig=SEARCH_BASE,
+    base:TrainConfig=SEARCH_BASE, # what is not searched
     seed:int=0,        # of the sampler, to which the number of earlier trials is added
 ) -> optuna.Study:
     "Tree-structured Parzen search (Bergstra et al. 2011) for the least held-out negative log-likelihood."
@@ -93,7 +93,7 @@ def search(
     return study
 
 def study_table(
-    study:optuna.Study,
+    study:optuna.Study, # from `search`
 ) -> pd.DataFrame: # a row a finished trial, best first: trial, the settings, accuracy, nll
     "The trials of a search."
     done = [t for t in study.trials if t.state == optuna.trial.TrialState.COMPLETE]

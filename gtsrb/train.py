@@ -153,11 +153,11 @@ class SignSequence(keras.utils.PyDataset):
         images, labels = self.draw(i)
         return self.config.preprocess(images), np.eye(NUM_CLASSES, dtype=np.float32)[labels]
 
-# %% ../nbs/07_train.ipynb #38c5b7b4
+# %% ../nbs/07_train.ipynb #fe05ec6e
 def load_squares(
     table,                            # rows of `read_table`
     root=None,                        # data folder; `home()` if None
-    preprocess:Preprocess=Preprocess(),
+    preprocess:Preprocess=Preprocess(), # gives the size
 ) -> np.ndarray: # (n, size, size, 3) uint8 RGB, in the order of the table
     "The images of a table, decoded and stretched to squares by the one path that serving uses too."
     return preprocess.squares(image_paths(table, root))
@@ -194,10 +194,10 @@ def device_policy() -> str: # a Keras dtype policy
     except (OSError, StopIteration): flags = ()
     return policy_for(capability, set(flags))
 
-# %% ../nbs/07_train.ipynb #c93a65b2
+# %% ../nbs/07_train.ipynb #d873a905
 def make_optimizer(
-    config:TrainConfig,
-    steps:int, # steps of an epoch
+    config:TrainConfig, # of the run
+    steps:int,          # steps of an epoch
 ) -> keras.optimizers.Optimizer:
     "The optimiser of a run, with its learning-rate table."
     rates = RateTable(learning_rates(config.schedule, config.learning_rate, config.epochs * steps, round(config.warmup_epochs * steps)))
@@ -209,7 +209,7 @@ def make_optimizer(
     return opt
 
 def make_model(
-    config:TrainConfig,
+    config:TrainConfig,   # of the run
     policy:str|None=None, # Keras dtype policy instead of the configuration's
 ) -> keras.Model: # not compiled
     "A fresh model of a configuration, its weights drawn from the seed."
@@ -225,11 +225,11 @@ def compile_model(model:keras.Model, config:TrainConfig, steps:int) -> keras.Mod
     model.compile(make_optimizer(config, steps), loss, metrics=["accuracy"])
     return model
 
-# %% ../nbs/07_train.ipynb #8ad1370e
+# %% ../nbs/07_train.ipynb #41b4a195
 def predict_logits(
-    model:keras.Model,
+    model:keras.Model,  # (n, s, s, 3) float32 → logits
     squares:np.ndarray, # (n, s, s, 3) uint8 RGB
-    preprocess:Preprocess=Preprocess(),
+    preprocess:Preprocess=Preprocess(), # that the model was trained with
     batch:int=256,      # images at a time
 ) -> np.ndarray: # (n, classes) float32
     "A model's logits for square images, preprocessed as in serving."
@@ -237,9 +237,9 @@ def predict_logits(
              for i in range(0, len(squares), 4096)]
     return np.concatenate(parts) if parts else np.zeros((0, model.output_shape[-1]), np.float32)
 
-# %% ../nbs/07_train.ipynb #587a9a8c
+# %% ../nbs/07_train.ipynb #3951edb9
 def renormalise(
-    model:keras.Model,
+    model:keras.Model, # changed in place
     data,              # its items are (inputs, targets) of batches
     batches:int=60,
 ):
@@ -271,7 +271,7 @@ class averaged:
     def __exit__(self, *_):
         for v, raw in zip(self.model.variables, self.raw): v.assign(raw)
 
-# %% ../nbs/07_train.ipynb #0432a126
+# %% ../nbs/07_train.ipynb #fe8d38ad
 def _state(model): return [*model.variables, *model.optimizer.variables]
 
 def environment() -> dict: # hardware and versions, for the card
@@ -286,9 +286,9 @@ def environment() -> dict: # hardware and versions, for the card
 
 def save_checkpoint(
     folder:Path,   # made if missing
-    model:keras.Model,
-    config:TrainConfig,
-    history:list,  # one dict an epoch
+    model:keras.Model,  # compiled and built
+    config:TrainConfig, # of the run
+    history:list,       # one dict an epoch
 ):
     "Write everything a run needs to go on; the previous checkpoint is replaced in one move."
     folder = Path(folder); folder.mkdir(parents=True, exist_ok=True)
@@ -309,8 +309,8 @@ def read_checkpoint(
     with np.load(Path(folder)/"checkpoint.npz", allow_pickle=False) as saved: return json.loads(str(saved["meta"]))
 
 def history_so_far(
-    folder:Path,
-    config:TrainConfig,
+    folder:Path,        # `out` of `fit`
+    config:TrainConfig, # that is to go on
 ) -> list: # one dict a finished epoch; empty if there is no checkpoint
     "The history of a run to go on with; `ValueError` if the folder holds another configuration's."
     if not (Path(folder)/"checkpoint.npz").exists(): return []
@@ -320,7 +320,7 @@ def history_so_far(
     return meta["history"]
 
 def restore(
-    folder:Path,
+    folder:Path,       # `out` of `fit`
     model:keras.Model, # compiled, of the same configuration; changed in place
 ):
     "Put a model and its optimiser back to the last finished epoch."
@@ -357,7 +357,7 @@ class EpochReport(keras.callbacks.Callback):
         nll = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(labels)), labels]
         return dict(val_accuracy=round(float((logits.argmax(1) == labels).mean()), 6), val_nll=round(float(nll.mean()), 6))
 
-# %% ../nbs/07_train.ipynb #132146be
+# %% ../nbs/07_train.ipynb #6fb6cabc
 @dataclass
 class Run:
     "What `fit` returns."
@@ -367,23 +367,23 @@ class Run:
     valid: object = None # the held-out rows of the table, or None
 
 def training_data(
-    config:TrainConfig,
-    root=None, # data folder; `home()` if None
+    config:TrainConfig, # says what is held out
+    root=None,          # data folder; `home()` if None
 ): # (train, valid): two tables; valid is None when the configuration holds nothing out
     "The rows that a configuration trains on and those it holds out; never a test image."
     table = read_table(root); table = table[table["set"] == "train"]
     return (table, None) if config.fold is None else track_split(table, config.folds, config.fold)
 
-# %% ../nbs/07_train.ipynb #2726a47c
+# %% ../nbs/07_train.ipynb #f09e9633
 def fit(
-    config:TrainConfig=TrainConfig(),
+    config:TrainConfig=TrainConfig(), # of the run
     root=None,            # data folder; `home()` if None
     out:Path="runs/last", # checkpoints and logs; an interrupted run found there goes on
     stop_after:int|None=None, # end after this many epochs of the whole run
     verbose="auto",       # Keras: 1 progress bar, 2 a line an epoch, 0 silent
     on_epoch=None,        # called with each epoch's row of the history
 ) -> Run:
-    "Train a configuration to its end, or go on from its last checkpoint."
+    "Train a configuration to its end, or go on from its last checkpoint; `ValueError` if `out` holds another configuration's."
     train, valid = training_data(config, root)
     squares = load_squares(train, root, config.preprocess)
     held = None if valid is None else (load_squares(valid, root, config.preprocess), valid["class"].to_numpy())
