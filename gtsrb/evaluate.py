@@ -80,7 +80,7 @@ def scores(
                 macro_f1=float(class_accuracy(y_true, probabilities)["f1"].mean()),
                 nll=negative_log_likelihood(y_true, probabilities), ece=expected_calibration_error(y_true, probabilities))
 
-# %% ../nbs/08_evaluate.ipynb #e951e4ef
+# %% ../nbs/08_evaluate.ipynb #93b8944e
 def plot_class_accuracy(
     table:pd.DataFrame, # from `class_accuracy`
     worst:int=15,       # classes shown
@@ -116,7 +116,7 @@ def plot_errors(
     wrong = np.flatnonzero(pred != y_true)
     wrong = wrong[np.argsort(-conf[wrong], kind="stable")][:most]
     if not len(wrong): return None
-    fig, axes = plt.subplots(-(-len(wrong) // columns), columns, figsize=(columns * 0.95, 1.2 * -(-len(wrong) // columns)), squeeze=False)
+    fig, axes = plt.subplots(-(-len(wrong) // columns), columns, figsize=(columns * 0.95, 1.2 * -(-len(wrong) // columns)), dpi=64, squeeze=False)
     for ax in axes.flat: ax.axis("off")
     for ax, i in zip(axes.flat, wrong):
         ax.imshow(squares[i]); ax.set_title(f"{y_true[i]} → {pred[i]}\n{conf[i]:.2f}", fontsize=7)
