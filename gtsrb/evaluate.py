@@ -80,7 +80,7 @@ def scores(
                 macro_f1=float(class_accuracy(y_true, probabilities)["f1"].mean()),
                 nll=negative_log_likelihood(y_true, probabilities), ece=expected_calibration_error(y_true, probabilities))
 
-# %% ../nbs/08_evaluate.ipynb #93b8944e
+# %% ../nbs/08_evaluate.ipynb #4214785a
 def plot_class_accuracy(
     table:pd.DataFrame, # from `class_accuracy`
     worst:int=15,       # classes shown
@@ -109,17 +109,17 @@ def plot_errors(
     y_true:np.ndarray,        # (n,) classes
     probabilities:np.ndarray, # (n, classes)
     most:int=40,              # at the most so many
-    columns:int=10,
+    columns:int=8,
 ): # Matplotlib figure, or None when there is no error
     "The errors as pictures, the most confident first: true → predicted, and the confidence."
     pred, conf = probabilities.argmax(1), probabilities.max(1)
     wrong = np.flatnonzero(pred != y_true)
     wrong = wrong[np.argsort(-conf[wrong], kind="stable")][:most]
     if not len(wrong): return None
-    fig, axes = plt.subplots(-(-len(wrong) // columns), columns, figsize=(columns * 0.95, 1.2 * -(-len(wrong) // columns)), dpi=64, squeeze=False)
+    fig, axes = plt.subplots(-(-len(wrong) // columns), columns, figsize=(columns * 0.95, 1.35 * -(-len(wrong) // columns)), dpi=72, squeeze=False)
     for ax in axes.flat: ax.axis("off")
     for ax, i in zip(axes.flat, wrong):
-        ax.imshow(squares[i]); ax.set_title(f"{y_true[i]} → {pred[i]}\n{conf[i]:.2f}", fontsize=7)
+        ax.imshow(squares[i]); ax.set_title(f"{y_true[i]} → {pred[i]}\n{conf[i]:.2f}", fontsize=9)
     fig.tight_layout(pad=0.3)
     return fig
 
