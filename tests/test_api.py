@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx, numpy as np, pytest
 
 from conftest import SHIPPED, environment, serving
-from gtsrb.core import CLASSES
+from gtsrb.core import CLASSES, home
 from gtsrb.preprocess import cv2
 
 rng = np.random.default_rng(0)
