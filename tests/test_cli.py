@@ -69,7 +69,8 @@ def test_wrong_usage_is_2(args): assert gtsrb(*args).returncode == 2
 
 @pytest.mark.parametrize("args, says", [(["predict", ".", "--model", "nowhere"], "no artefact: nowhere is not a folder"),
     (["train", "--set", "epoch=3"], "name=value"), (["evaluate", "--root", "nowhere"], "gtsrb data download"),
-    (["train", "--set", "schedule=steps", "--root", "nowhere"], "gtsrb data download")])
+    (["train", "--root", "nowhere"], "gtsrb data download"), (["train", "--set", "schedule=steps"], "schedule cannot be 'steps'"),
+    (["train", "--set", "batch_size=0"], "batch_size cannot be 0")])
 def test_what_cannot_work_is_said_in_one_line(args, says, tmp_path, tiny):
     env = {"TF_CPP_MIN_LOG_LEVEL": "3"}
     done = gtsrb(*args, *(["--model", tiny] if args[0] == "evaluate" else []), cwd=tmp_path, env=env)
