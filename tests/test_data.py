@@ -224,7 +224,7 @@ def link(name):
     return m
 
 
-EVIL = ["../evil.ppm", "/tmp/evil.ppm", "GTSRB/../../evil", "..\\evil.ppm", "C:\\evil.ppm",
+EVIL = ["../evil.ppm", "/elsewhere/evil.ppm", "GTSRB/../../evil", "..\\evil.ppm", "C:\\evil.ppm",
         link("GTSRB/Final_Training/Images/00000/00000_00000.ppm"), link("GTSRB/Final_Training")]
 
 @pytest.mark.parametrize("evil", EVIL, ids=range(len(EVIL)))
