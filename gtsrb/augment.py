@@ -6,9 +6,9 @@
 __all__ = ['cv2', 'MIRROR', 'Augmentation', 'warp_matrix', 'tone_curves', 'colour_matrix', 'motion_blur', 'degrade', 'cover',
            'augment']
 
-# %% ../nbs/05_augment.ipynb #f930c6ac
+# %% ../nbs/05_augment.ipynb #d1fbc52e
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from .core import NUM_CLASSES, load_cv2
 # %% ../nbs/05_augment.ipynb #f2d91ba6
 cv2 = load_cv2()
 
-# %% ../nbs/05_augment.ipynb #f4683a74
+# %% ../nbs/05_augment.ipynb #bdf210e1
 @dataclass(frozen=True)
 class Augmentation:
     "How strongly training images are varied; the defaults are those of the shipped model."
@@ -42,6 +42,15 @@ class Augmentation:
     noise: float = 14.0
     p_patch: float = 0.25     # probability: one to three patches that hide part of the sign
     patch: float = 0.30       # largest side of a patch, of the image's side
+
+    def scaled(self,
+        strength:float, # 0: only the mirror is left; 1: as it is; 2: ranges and probabilities twice as large
+    ):
+        "The same augmentation, weaker or stronger."
+        if not strength >= 0: raise ValueError(f"strength cannot be {strength!r}")
+        factors = {n: getattr(self, n) * strength for n in ("rotate", "aspect", "shear", "shift", "corners", "gamma", "contrast", "brightness", "channel", "hue")}
+        often = {n: min(getattr(self, n) * strength, 1.0) for n in ("p_small", "p_blur", "p_jpeg", "p_noise", "p_patch")}
+        return replace(self, scale=self.scale ** strength, saturation=tuple(strength * v for v in self.saturation), **factors, **often)
 
 # %% ../nbs/05_augment.ipynb #4544196b
 _SYMMETRIC = (11, 12, 13, 15, 17, 18, 22, 26, 30, 35)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TRAIN_IMAGES', 'TEST_IMAGES', 'TEST_CSV', 'SYNTHETIC', 'TRAIN_COUNTS', 'TEST_COUNTS', 'OFFICIAL', 'DUPLICATES',
            'COLUMNS', 'CONTENT_SHA256', 'OFFICIAL_URL', 'ARCHIVES', 'available', 'read_table', 'image_paths',
-           'read_images', 'track_split', 'content_sha256', 'Report', 'verify', 'info', 'Archive', 'DataError',
-           'download']
+           'read_images', 'track_split', 'random_split', 'content_sha256', 'Report', 'verify', 'info', 'Archive',
+           'DataError', 'download']
 
 # %% ../nbs/02_data.ipynb #de94bf11
 import csv, errno, hashlib, http.client, os, re, shutil, stat, tempfile, time, warnings, zipfile, zlib
@@ -138,12 +138,16 @@ def read_images(
     "The content of the image files of a table, not decoded; all of the official set is 485 MB."
     return [p.read_bytes() for p in image_paths(table, root)]
 
-# %% ../nbs/02_data.ipynb #85f8fb47
+# %% ../nbs/02_data.ipynb #e812fa80
 def _held_out(tracks, fold, folds, start, rng):
     "The tracks of one class that validate in `fold`."
     tracks = rng.permutation(np.unique(tracks))
     if len(tracks) < folds: return tracks[[fold % len(tracks)]]
     return tracks[(fold - start) % folds::folds]
+
+def _check_split(table, folds, fold):
+    if not (folds >= 2 and 0 <= fold < folds): raise ValueError(f"fold {fold} of {folds}: folds is at least 2, fold is 0 to folds - 1")
+    if (table["set"] != "train").any(): raise ValueError("the test set is not split: it chooses nothing")
 
 def track_split(
     table,      # rows of `read_table`, training set only
@@ -155,8 +159,7 @@ def track_split(
 
     The folds of one seed cover all tracks, each once; only a class of fewer tracks than folds gives a track to several folds.
     `ValueError` for test rows, a class of one track, or a fold that does not exist."""
-    if not (folds >= 2 and 0 <= fold < folds): raise ValueError(f"fold {fold} of {folds}: folds is at least 2, fold is 0 to folds - 1")
-    if (table["set"] != "train").any(): raise ValueError("the test set is not split: it chooses nothing")
+    _check_split(table, folds, fold)
     held, start = set(), 0
     for c, tracks in table.groupby("class")["track"]:
         n = tracks.nunique()
@@ -165,6 +168,18 @@ def track_split(
         start += n
     valid = np.fromiter(((k in held) for k in zip(table["class"], table["track"])), bool, len(table))
     return table[~valid], table[valid]
+
+# %% ../nbs/02_data.ipynb #6e1c58d8
+def random_split(
+    table,      # rows of `read_table`, training set only
+    folds:int=5, # number of parts, 2 or more
+    fold:int=0,  # the part held out, 0 to `folds` - 1
+    seed:int=0,  # of the shuffle
+): # (train, valid), two tables with the index of `table`
+    "Split image by image, tracks torn apart: the split that leaks. `ValueError` as for `track_split`."
+    _check_split(table, folds, fold)
+    part = np.random.default_rng(seed).permutation(len(table)) % folds
+    return table[part != fold], table[part == fold]
 
 # %% ../nbs/02_data.ipynb #386ea324
 CONTENT_SHA256 = "7d528c2eaa8759ee304332e7573891b80ec908a07d92bf44913ba2aebf2936a9"  # of the official set, as `content_sha256` makes it
