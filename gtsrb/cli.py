@@ -230,26 +230,27 @@ def train(
     from gtsrb.train import fit
     fit(cfg, root, out, stop_after, verbose=1 if sys.stderr.isatty() else 0, on_epoch=lambda row: print(json.dumps(row), flush=True))
 
-# %% ../nbs/13_cli.ipynb #b7728a67
+# %% ../nbs/13_cli.ipynb #872ef594
 @app.command()
 def export(
     run:Annotated[Path, typer.Argument(help="Folder of the finished run that ships.")],
     calibration:Annotated[Path, typer.Option(help="Folder of a run of the same recipe that held a fold out.")],
     out:Annotated[Path, typer.Option(help="The artefact's folder; replaced.")],
     name:Annotated[str, typer.Option(help="The artefact's name.")] = "default",
+    weights:Annotated[str, typer.Option(help="File in both folders: the weights of an earlier epoch, perhaps.")] = "weights.npz",
     held_out:Annotated[Path|None, typer.Option(help="Also write the calibrating run's probabilities for its held-out tracks: .npz.")] = None,
     root:Root = None,
 ):
     "Write a trained model as an artefact: ONNX and card."
     from gtsrb.export import export_artefact, held_out_logits, load_run
-    card = export_artefact(run, calibration, out, name, root)
+    card = export_artefact(run, calibration, out, name, root, weights)
     if held_out:
         rows, logits = held_out_logits(load_run(calibration), root)
         np.savez_compressed(held_out, path=rows["path"].to_numpy(str), probabilities=softmax(logits, card["temperature"]).astype(np.float32))
     print(f"{out}: {card['model']['bytes'] / 1e6:.1f} MB, temperature {card['temperature']}, "
           f"differs from Keras by {card['parity']['max_abs_difference']:.1g} at most")
 
-# %% ../nbs/13_cli.ipynb #2fb3303a
+# %% ../nbs/13_cli.ipynb #ff8d8092
 @app.command()
 def evaluate(
     model:Annotated[str|None, typer.Option(help="default, or an artefact's folder.")] = None,
@@ -276,13 +277,13 @@ def evaluate(
     if record:
         with open(record, "a+", newline="") as f:
             f.seek(0); score["times_scored"] = max(sum(1 for _ in f), 1)                 # lines so far, of which one is the header
-            if score["times_scored"] == 1: f.write("model_sha256,name,seed,images,errors,accuracy,nll\n")
+            if score["times_scored"] == 1: f.write("model_sha256,name,seed,images,errors,accuracy,nll,perfect_classes\n")
             config, card = predictor.card["training"]["config"], predictor.card
-            f.write(",".join(map(str, (card["model"]["sha256"], card["name"], config["seed"], *(score[k] for k in ("images", "errors", "accuracy", "nll"))))) + "\n")
+            f.write(",".join(map(str, (card["model"]["sha256"], card["name"], config["seed"], *(score[k] for k in ("images", "errors", "accuracy", "nll", "perfect_classes"))))) + "\n")
         card["metrics"]["test"] = score
         (predictor.path/"card.tmp").write_text(json.dumps(card, indent=1) + "\n"); os.replace(predictor.path/"card.tmp", predictor.path/"card.json")
 
-# %% ../nbs/13_cli.ipynb #e7c6a689
+# %% ../nbs/13_cli.ipynb #68eec9fc
 Storage = Annotated[str|None, typer.Option(help="Database, such as postgresql+psycopg://user@host/name; an SQLite file in --out if not given.")]
 
 @study_app.command("run")
@@ -290,7 +291,7 @@ def study_run(
     out:Annotated[Path, typer.Option(help="The study's folder; a study found there goes on.")] = Path("runs/study"),
     trials:Annotated[int, typer.Option(min=1, help="Trials that the study is to have in the end.")] = 60,
     epochs:Annotated[int, typer.Option(min=1, help="Epochs of each.")] = 8,
-    folds:Annotated[int, typer.Option(min=1, max=5, help="Folds for the best quarter of the trials; all others have one.")] = 3,
+    fold:Annotated[list[int]|None, typer.Option(help="Held out; the first one judges, further ones are for the best quarter of the trials. 1, 2 and 3 if not given.")] = None,
     seed:Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
     config:Annotated[Path|None, typer.Option(help="JSON of a configuration that says what is not searched, or an artefact's card.json.")] = None,
     set:Annotated[list[str]|None, typer.Option(help="Change one value of it, such as policy=float32; may be repeated.")] = None,
@@ -301,7 +302,7 @@ def study_run(
     "Search hyper-parameters. Start it again to go on, or in another terminal to work on it twice as fast."
     base = read_config(config, set or [])
     from gtsrb.study import search
-    search(out, trials, epochs, tuple(range(folds)), root, base, storage, seed, beat)
+    search(out, trials, epochs, tuple(fold or (1, 2, 3)), root, base, storage, seed, beat)
 
 @study_app.command("compare")
 def study_compare(

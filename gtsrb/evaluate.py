@@ -172,15 +172,16 @@ def bootstrap_interval(
     means = picks @ total / (picks @ size)
     return tuple(float(q) for q in np.quantile(means, [(1 - level) / 2, (1 + level) / 2]))
 
-# %% ../nbs/08_evaluate.ipynb #79515a91
+# %% ../nbs/08_evaluate.ipynb #11131dbb
 def official_score(
     y_true:np.ndarray,        # (12630,) classes of the official test images
     probabilities:np.ndarray, # (12630, 43)
     groups:np.ndarray,        # (12630,) from `near_identical_groups`
     duplicates:np.ndarray,    # (12630,) bool: copies of training images
-) -> dict: # `scores`, interval95, groups, group_sizes (smallest, median, largest), without_duplicates {images, errors, accuracy}
+) -> dict: # `scores`, perfect_classes (without an error), interval95, groups, group_sizes (smallest, median, largest), without_duplicates {images, errors, accuracy}
     "Everything that is reported of a finished model on the official test set."
+    perfect = int((class_accuracy(y_true, probabilities)["errors"] == 0).sum())
     hit, sizes, kept = probabilities.argmax(1) == y_true, np.unique(groups, return_counts=True)[1], ~np.asarray(duplicates)
-    return dict(**scores(y_true, probabilities), interval95=list(bootstrap_interval(hit, groups)), groups=len(sizes),
+    return dict(**scores(y_true, probabilities), perfect_classes=perfect, interval95=list(bootstrap_interval(hit, groups)), groups=len(sizes),
                 group_sizes=[int(sizes.min()), float(np.median(sizes)), int(sizes.max())],
                 without_duplicates=dict(images=int(kept.sum()), errors=int((~hit[kept]).sum()), accuracy=float(hit[kept].mean())))

@@ -109,16 +109,17 @@ def make_card(
                       seconds=round(sum(r["seconds"] for r in history)), **checkpoint["environment"]),
         metrics={})
 
-# %% ../nbs/10_export.ipynb #b95fa4e4
+# %% ../nbs/10_export.ipynb #f4f07f38
 def export_artefact(
     run_folder:Path,      # of the run that ships
     held_out_folder:Path, # of the run that calibrates it
     out:Path,             # the artefact's folder; replaced
     name:str="default",
     root=None,            # data folder; `home()` if None
+    weights:str="weights.npz", # file in both folders
 ) -> dict: # the card
     "A finished run as an artefact: `model.onnx`, `card.json`, `training_log.json`."
-    run, held_out, out = load_run(run_folder), load_run(held_out_folder), Path(out)
+    run, held_out, out = load_run(run_folder, weights), load_run(held_out_folder, weights), Path(out)
     if out.exists() and not {p.name for p in out.iterdir()} <= {"model.onnx", "card.json", "training_log.json"}:
         raise ValueError(f"{out} holds other things than an artefact: choose another folder")
     for folder, r in ((run_folder, run), (held_out_folder, held_out)):

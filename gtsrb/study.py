@@ -7,8 +7,8 @@ __all__ = ['GEOMETRY', 'CLAIMS', 'USUAL_RATE', 'SIZES', 'WIDTHS', 'DEPTHS', 'hel
            'run_trials', 'compare', 'curves', 'by_track', 'difference', 'verdict', 'summary', 'suggest', 'networks',
            'make_sampler', 'search', 'study_table', 'study_from_table', 'pareto_front']
 
-# %% ../nbs/09_study.ipynb #82fe4663
-import collections, dataclasses, functools, hashlib, json, math, os, shutil, time, warnings
+# %% ../nbs/09_study.ipynb #a217bbca
+import collections, dataclasses, functools, hashlib, itertools, json, math, os, shutil, time, warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +17,8 @@ import pandas as pd
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import TrialState
 
-from .augment import Augmentation
 from .evaluate import bootstrap_interval, cross_fitted_nll
-from .model import multiply_accumulates
-from .preprocess import Preprocess
-from .train import BASELINE, SCHEDULES, Run, TrainConfig, fit, history_so_far, judge_epoch, load_squares, make_model, predict_logits, read_checkpoint, training_data
+from .train import BASELINE, SCHEDULES, Run, TrainConfig, cost, fit, history_so_far, judge_epoch, load_squares, predict_logits, read_checkpoint, training_data
 
 # %% ../nbs/09_study.ipynb #722da5b9
 def held_out(
@@ -77,11 +74,12 @@ def run_trials(
         if sampler: study.sampler = sampler(states.total())
         study.optimize(guarded, n_trials=1)
 
-# %% ../nbs/09_study.ipynb #a6c22f85
+# %% ../nbs/09_study.ipynb #80753a41
 def compare(
     settings:dict,    # name: dictionary of `TrainConfig` values that differ from `base`
     base:TrainConfig, # seed and fold are set here
-    seeds=(1, 2, 3),  # seed k holds fold k - 1 out
+    seeds=(1, 2, 3),
+    folds=(0, 1, 2),  # held out: the first by the first seed and so on, around
     root=None,        # data folder; `home()` if None
     out:Path="runs/compare", # a folder a run, and the database; what is finished there is not run again
     storage:str|None=None,   # database of the queue; an SQLite file in `out` if None
@@ -90,7 +88,7 @@ def compare(
     "Run each setting with each seed and judge it on held-out tracks."
     out = Path(out); out.mkdir(parents=True, exist_ok=True)
     study = open_study(storage or f"sqlite:///{out}/study.db", "compare")
-    grid = {(n, s): dataclasses.replace(base, seed=s, fold=(s - 1) % base.folds, **c) for n, c in settings.items() for s in seeds}
+    grid = {(n, s): dataclasses.replace(base, seed=s, fold=f, **c) for n, c in settings.items() for s, f in zip(seeds, itertools.cycle(folds))}
     def objective(trial):
         name, seed = trial.user_attrs["setting"], trial.user_attrs["seed"]
         row, _ = _finished(grid[name, seed], root, out/f"{name}-{seed}", keep)
@@ -109,7 +107,7 @@ def _finished(config, root, folder, keep):
     if len(history := history_so_far(folder, config)) < config.epochs or not (folder/"held_out.csv").exists():
         run = fit(config, root, folder, verbose=0); history = run.history
         held_out(run, root).to_csv(folder/"held_out.csv", index=False)
-        (folder/"cost.json").write_text(json.dumps(dict(params=run.model.count_params(), macs=multiply_accumulates(run.model))))
+        (folder/"cost.json").write_text(json.dumps(cost(config)))
     images = pd.read_csv(folder/"held_out.csv")
     return dict(fold=config.fold, **json.loads((folder/"cost.json").read_text()), epochs=config.epochs, seconds=round(sum(r["seconds"] for r in history)),
                 accuracy=history[-1]["accuracy"], nll=images["nll"].mean(), error=images["error"].mean()), images
@@ -163,20 +161,25 @@ def summary(
     t = pd.DataFrame(dict(runs=g.size(), nll=g["nll"].mean(), nll_sd=g["nll"].std(), error=g["error"].mean(), error_sd=g["error"].std()))
     return t.sort_values("nll").reset_index()
 
-# %% ../nbs/09_study.ipynb #2f0f9714
-GEOMETRY = dataclasses.replace(Augmentation().scaled(0), rotate=10.0, scale=1.2, shift=0.1, mirror=0.0)
+# %% ../nbs/09_study.ipynb #5a9fa39a
+GEOMETRY = dataclasses.replace(TrainConfig().augmentation.scaled(0), rotate=10.0, scale=1.2, shift=0.1, mirror=0.0)
 
 CLAIMS = {                                  # what differs from `BASELINE`
     "baseline": {}, "random-split": dict(split="random"), "no-batch-norm": dict(options=dict(norm=False)),
     "constant": dict(schedule="constant"), "cosine": dict(schedule="cosine"), "one-cycle": dict(schedule="one_cycle"),
     "dropout": dict(options=dict(dropout=0.3)), "weight-decay": dict(weight_decay=0.05), "label-smoothing": dict(label_smoothing=0.1),
-    "geometry": dict(augmentation=GEOMETRY), "augmentation": dict(augmentation=Augmentation()),
+    "geometry": dict(augmentation=GEOMETRY), "augmentation": dict(augmentation=TrainConfig().augmentation),
     "quarter": dict(options=dict(filters=(8, 16, 32), hidden=64)), "half": dict(options=dict(filters=(16, 32, 64), hidden=128)),
     "larger": dict(options=dict(filters=(32, 64, 256), hidden=1024))}
 
-# %% ../nbs/09_study.ipynb #95128739
+# %% ../nbs/09_study.ipynb #9db5c03e
 USUAL_RATE = dict(sgd=0.4, adam=0.004)     # peak learning rate at batches of 128
 SIZES, WIDTHS, DEPTHS = (32, 40, 48), (16, 24, 32, 48), (1, 2)
+
+def _network(base, size, width, depth, **more):
+    "`base` with another network."
+    options = dict(stem=width // 2, widths=(width, 2 * width, 4 * width), blocks=(depth,) * 3, **more)
+    return dataclasses.replace(base, architecture="sign_resnet", options=options, preprocess=dataclasses.replace(base.preprocess, size=size))
 
 def suggest(
     trial:optuna.trial.BaseTrial, # asks for values
@@ -185,16 +188,15 @@ def suggest(
     "A configuration from the search space."
     pick, real = trial.suggest_categorical, trial.suggest_float
     size, width, depth = pick("size", SIZES), pick("width", WIDTHS), pick("depth", DEPTHS)
-    network = dict(stem=width // 2, widths=(width, 2 * width, 4 * width), blocks=(depth,) * 3,
-                   pooling=pick("pooling", ("avg", "max", "avgmax")), dropout=real("dropout", 0, 0.5))
+    base = _network(base, size, width, depth, pooling=pick("pooling", ("avg", "max", "avgmax")), dropout=real("dropout", 0, 0.5))
     optimizer, batch = pick("optimizer", ("sgd", "adam")), pick("batch_size", (64, 128, 256))
     rate = USUAL_RATE[optimizer] * real("rate", 0.1, 2, log=True)
-    return dataclasses.replace(base, options=network, preprocess=Preprocess(size=size), optimizer=optimizer, batch_size=batch,
+    return dataclasses.replace(base, optimizer=optimizer, batch_size=batch,
         learning_rate=rate * batch / 128, weight_decay=real("decay", 2e-4, 1e-2, log=True) / rate, schedule=pick("schedule", tuple(SCHEDULES)),
-        augmentation=Augmentation().scaled(real("augmentation", 0, 1.5)), balance=real("balance", 0, 1),
+        augmentation=TrainConfig().augmentation.scaled(real("augmentation", 0, 1.5)), balance=real("balance", 0, 1),
         label_smoothing=real("label_smoothing", 0, 0.15), ema=pick("ema", (0.0, 0.98, 0.99, 0.995, 0.998)))
 
-# %% ../nbs/09_study.ipynb #772639c6
+# %% ../nbs/09_study.ipynb #66120a0d
 @functools.cache
 def networks(
     most:int=100_000_000, # multiply-accumulates
@@ -204,8 +206,7 @@ def networks(
     for s in SIZES:
         for w in WIDTHS:
             for d in DEPTHS:
-                model = make_model(TrainConfig(preprocess=Preprocess(size=s), options=dict(stem=w // 2, widths=(w, 2 * w, 4 * w), blocks=(d,) * 3)), "float32")
-                rows.append(dict(size=s, width=w, depth=d, macs=multiply_accumulates(model), params=model.count_params()))
+                rows.append(dict(size=s, width=w, depth=d) | cost(_network(TrainConfig(), s, w, d)))
     table = pd.DataFrame(rows).sort_values("macs", ignore_index=True)
     return table[table["macs"] <= most]
 
@@ -215,19 +216,19 @@ def make_sampler(
 ) -> optuna.samplers.BaseSampler: # for the next one
     "A network drawn evenly over the logarithm of its cost; Parzen estimation for everything else."
     table = networks()
-    cost, wanted = np.log(table["macs"]), np.random.default_rng([seed, trials]).uniform()
-    row = table.loc[(cost - cost.iloc[0] - wanted * (cost.iloc[-1] - cost.iloc[0])).abs().idxmin()]
+    price, wanted = np.log(table["macs"]), np.random.default_rng([seed, trials]).uniform()
+    row = table.loc[(price - price.iloc[0] - wanted * (price.iloc[-1] - price.iloc[0])).abs().idxmin()]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return optuna.samplers.PartialFixedSampler({k: int(row[k]) for k in ("size", "width", "depth")},
             optuna.samplers.TPESampler(seed=1000 * seed + trials, n_startup_trials=12, constant_liar=True))
 
-# %% ../nbs/09_study.ipynb #48d7a3b7
+# %% ../nbs/09_study.ipynb #f75103da
 def search(
     out:Path="runs/study",  # folder of the database and of unfinished runs
     trials:int=60,          # that the study is to have in the end
     epochs:int=8,           # of each
-    folds:tuple=(0, 1, 2),  # the first judges; the others are for the best quarter
+    folds:tuple=(1, 2, 3),  # the first judges; the others are for the best quarter
     root=None,              # data folder; `home()` if None
     base:TrainConfig=TrainConfig(), # what is not searched
     storage:str|None=None,  # database; an SQLite file in `out` if None
@@ -246,8 +247,8 @@ def search(
 
 def _trial(study, trial, config, folds, root, out):
     "Nll on the first fold; everything else that is worth keeping goes to the trial's attributes."
-    note, model, seconds, ends, folders = trial.set_user_attr, make_model(config, "float32"), [], [], []
-    for k, v in dict(seed=config.seed, macs=multiply_accumulates(model), params=model.count_params(), cores=_cores()).items(): note(k, v)
+    note, seconds, ends, folders = trial.set_user_attr, [], [], []
+    for k, v in dict(seed=config.seed, cores=_cores(), **cost(config)).items(): note(k, v)
     for fold in folds:
         cfg = dataclasses.replace(config, fold=fold)
         folders.append(out/hashlib.sha256(json.dumps(cfg.to_dict(), sort_keys=True).encode()).hexdigest()[:16])

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['SCHEDULES', 'SPLITS', 'BASELINE', 'constant', 'halving', 'cosine', 'one_cycle', 'learning_rates', 'RateTable',
            'TrainConfig', 'SignSequence', 'load_squares', 'policy_for', 'device_policy', 'make_optimizer', 'make_model',
-           'compile_model', 'predict_logits', 'renormalise', 'use_averages', 'averaged', 'environment',
+           'cost', 'compile_model', 'predict_logits', 'renormalise', 'use_averages', 'averaged', 'environment',
            'save_checkpoint', 'save_weights', 'read_checkpoint', 'history_so_far', 'restore', 'judge_epoch',
            'EpochReport', 'Run', 'training_data', 'fit', 'load_run', 'gpu_message']
 
-# %% ../nbs/07_train.ipynb #5c0be6f8
+# %% ../nbs/07_train.ipynb #a38e1482
 import dataclasses, importlib.util, json, math, os, platform, time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ import keras, numpy as np
 from .augment import Augmentation, augment
 from .core import NUM_CLASSES, seed_everything
 from .data import image_paths, random_split, read_table, track_split
-from .model import ARCHITECTURES, build_model
+from .model import ARCHITECTURES, build_model, multiply_accumulates
 from .preprocess import Preprocess
 
 # %% ../nbs/07_train.ipynb #f8e145e3
@@ -197,7 +197,7 @@ def device_policy() -> str: # a Keras dtype policy
     except (OSError, StopIteration): flags = ()
     return policy_for(capability, set(flags))
 
-# %% ../nbs/07_train.ipynb #d873a905
+# %% ../nbs/07_train.ipynb #dfd31576
 def make_optimizer(
     config:TrainConfig, # of the run
     steps:int,          # steps of an epoch
@@ -221,6 +221,13 @@ def make_model(
     keras.config.set_dtype_policy(device_policy() if policy == "auto" else policy)
     try: return build_model(config.architecture, size=config.preprocess.size, **config.options)
     finally: keras.config.set_dtype_policy(before)
+
+def cost(
+    config:TrainConfig, # names a network
+) -> dict: # params; macs: multiply-accumulates for one image
+    "What a configuration's network costs."
+    model = make_model(config, "float32")
+    return dict(params=model.count_params(), macs=multiply_accumulates(model))
 
 def compile_model(model:keras.Model, config:TrainConfig, steps:int) -> keras.Model:
     "`model`, ready for `fit`: optimiser, smoothed cross-entropy on logits, accuracy."
@@ -408,15 +415,16 @@ def fit(
     save_weights(out, model)
     return Run(model, config, history, valid)
 
-# %% ../nbs/07_train.ipynb #2798e247
+# %% ../nbs/07_train.ipynb #b1c62b35
 def load_run(
     folder:Path, # `out` of `fit`
+    weights:str="weights.npz", # file in it; a copy made after an earlier epoch, perhaps
 ) -> Run: # `model` in float32, with averaged weights; `FileNotFoundError` if there is none
     "A run from its folder, for prediction."
     meta = read_checkpoint(folder)
     config = TrainConfig.from_dict(meta["config"])
     model = make_model(config, "float32")
-    with np.load(Path(folder)/"weights.npz", allow_pickle=False) as saved: model.set_weights([saved[k] for k in saved.files])
+    with np.load(Path(folder)/weights, allow_pickle=False) as saved: model.set_weights([saved[k] for k in saved.files])
     return Run(model, config, meta["history"])
 
 # %% ../nbs/07_train.ipynb #5d5466fa

@@ -13,7 +13,7 @@ def root(tmp_path_factory):
 
 def start(root, out, trials, *more):
     "A worker in a process of its own."
-    call = ["study", "run", "--root", root, "--out", out, "--trials", trials, "--epochs", 3, "--folds", 1, "--beat", 1,
+    call = ["study", "run", "--root", root, "--out", out, "--trials", trials, "--epochs", 3, "--fold", 0, "--beat", 1,
             "--set", "folds=2", "--set", "policy=float32", *more]
     env = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TF_NUM_INTRAOP_THREADS": "1"}
     return subprocess.Popen([sys.executable, "-c", "from gtsrb.cli import main; main()", *map(str, call)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
