@@ -118,7 +118,7 @@ def progress_bar(items, title:str):
     from rich.progress import track
     return track(items, title, console=Console(stderr=True), transient=True)
 
-# %% ../nbs/13_cli.ipynb #35593bdc
+# %% ../nbs/13_cli.ipynb #90bf2e68
 @app.command()
 def predict(
     paths:Annotated[list[Path], typer.Argument(help="Images, and folders of images.")],
@@ -126,11 +126,11 @@ def predict(
     top_k:Annotated[int, typer.Option(min=1, max=NUM_CLASSES, help="Best guesses for each image.")] = 1,
     format:Annotated[Format, typer.Option(help="csv, or the benchmark's own filename;class.")] = Format.csv,
     probs:Annotated[Path|None, typer.Option(help="Also write all probabilities, (n, 43) float32, as a .npy file; failed images are NaN.")] = None,
-    model:Annotated[str|None, typer.Option(help="default, or an artefact's folder.")] = None,
+    model:Annotated[list[str]|None, typer.Option(help="default, lite or an artefact's folder; several are averaged.")] = None,
 ):
     "What is on these pictures?"
     from gtsrb.predict import Predictor
-    predictor, files = Predictor(model), list(find_images(paths))
+    predictor, files = Predictor(model or None), list(find_images(paths))
     if not files: raise ValueError(f"no image under {', '.join(map(str, paths))}")
     failed, matrix = 0, []
     matrix_file = open(probs, "wb") if probs else contextlib.nullcontext()           # fail before the work, not after it

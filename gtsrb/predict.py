@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ARTEFACTS', 'CARD_FORMAT', 'CHUNK', 'ArtefactError', 'artefact_folder', 'check_card', 'read_artefact', 'usable_cpus',
-           'open_session', 'Candidate', 'Prediction', 'PredictionError', 'Model', 'each_image', 'read_square', 'best',
-           'Predictor']
+           'open_session', 'Candidate', 'Prediction', 'PredictionError', 'Model', 'Ensemble', 'each_image',
+           'read_square', 'best', 'Predictor']
 
 # %% ../nbs/11_predict.ipynb #9b6279f8
 import hashlib, importlib.resources, json, math, os
@@ -106,7 +106,7 @@ class PredictionError:
     code: str     # one of `preprocess.ERROR_CODES`, unreadable_file or unsupported_input
     message: str  # what is wrong, in one sentence
 
-# %% ../nbs/11_predict.ipynb #c3f67226
+# %% ../nbs/11_predict.ipynb #b426edeb
 class Model:
     "An artefact, opened: square pictures in, probabilities out. Threads may share it."
     def __init__(self,
@@ -115,7 +115,7 @@ class Model:
     ):
         self.path = artefact_folder(path)
         self.card, network = read_artefact(self.path)
-        self.preprocess = Preprocess(**{k: self.card["preprocess"][k] for k in ("size", "contrast", "version")})
+        self.preprocess = Preprocess(**{k: self.card["preprocess"][k] for k in ("size", "contrast", "version")}, floor=self.card["preprocess"].get("floor", Preprocess.floor))
         try:
             self.session = open_session(network, threads)
             self(np.zeros((1, *[self.preprocess.size] * 2, 3), np.uint8))
@@ -129,6 +129,26 @@ class Model:
         logits, = self.session.run(["logits"], {"image": self.preprocess(squares)})
         if logits.shape != (len(squares), NUM_CLASSES): raise ValueError(f"logits of shape {logits.shape}")
         return softmax(logits, self.card["temperature"]).astype(np.float32)
+
+# %% ../nbs/11_predict.ipynb #191994e3
+class Ensemble:
+    "Artefacts that answer together: the mean of their probabilities."
+    def __init__(self,
+        paths,                 # artefacts, as for `Model`
+        threads:int|None=None, # threads within one call; None: all processors
+    ):
+        self.members = [Model(p, threads) for p in paths]
+        first, *others = self.members
+        if any((m.preprocess, m.card["classes"]) != (first.preprocess, first.card["classes"]) for m in others):
+            raise ArtefactError("these artefacts read pictures differently and cannot answer together: " + ", ".join(str(m.path) for m in self.members))
+        self.path, self.preprocess = first.path, first.preprocess
+        self.card = dict(name=" + ".join(m.card["name"] for m in self.members), classes=first.card["classes"], members=[m.card for m in self.members])
+
+    def __call__(self,
+        squares:np.ndarray, # (n, s, s, 3) uint8 RGB, from `preprocess.squares`
+    ) -> np.ndarray: # (n, 43) float32, rows sum to 1
+        "Mean of the members' calibrated probabilities."
+        return np.mean([m(squares) for m in self.members], axis=0, dtype=np.float32)
 
 # %% ../nbs/11_predict.ipynb #95d2b9d7
 CHUNK = 64  # images that are decoded and run together
@@ -161,16 +181,23 @@ def best(
     top = tuple(Candidate(int(i), names[i], float(row[i])) for i in np.argsort(-row, kind="stable")[:top_k])
     return Prediction(*top[0], top)
 
-# %% ../nbs/11_predict.ipynb #e1c0700a
-class Predictor(Model):
-    "An artefact, ready to answer for images of any kind. Threads may share it."
+# %% ../nbs/11_predict.ipynb #f74786a1
+class Predictor:
+    "An artefact (or several, averaged), ready to answer for images of any kind. Threads may share it."
     def __init__(self,
-        path:str|os.PathLike|None=None, # an artefact's folder, one of `ARTEFACTS`, or None for the default
+        path:str|os.PathLike|list|tuple|None=None, # an artefact's folder, one of `ARTEFACTS`, None for the default, or a list of them
         threads:int|None=None,          # threads within one call; None: all processors
         limits:Limits=Limits(),         # what an image may be
     ):
-        super().__init__(path, threads)
-        self.limits = limits
+        paths = path if isinstance(path, (list, tuple)) else [path]
+        self.model = Ensemble(paths, threads) if len(paths) > 1 else Model(*paths, threads=threads)
+        self.path, self.card, self.preprocess, self.limits = self.model.path, self.model.card, self.model.preprocess, limits
+
+    def __call__(self,
+        squares:np.ndarray, # (n, s, s, 3) uint8 RGB, from `preprocess.squares`
+    ) -> np.ndarray: # (n, 43) float32, rows sum to 1
+        "Calibrated probabilities of square pictures."
+        return self.model(squares)
 
     def probabilities(self,
         images, # iterable of bytes, paths or (h, w, 3) uint8 RGB arrays

@@ -233,7 +233,7 @@ def to_input(
     x /= np.maximum(x.std(axis=(1, 2, 3), keepdims=True), floor)
     return x
 
-# %% ../nbs/04_preprocess.ipynb #92cc0372
+# %% ../nbs/04_preprocess.ipynb #fad02ac8
 PREPROCESS_VERSION = 1  # grows when the same bytes give other numbers
 
 @dataclass(frozen=True)
@@ -241,6 +241,7 @@ class Preprocess:
     "How bytes become model input; stored on a model's card."
     size: int = 48                # side of the square input, px
     contrast: str = "standardise" # one of `CONTRASTS`
+    floor: float = 8.0            # least standard deviation to divide by, grey levels
     version: int = PREPROCESS_VERSION
 
     def squares(self,
@@ -257,4 +258,4 @@ class Preprocess:
         "The model's input for square images."
         if self.version != PREPROCESS_VERSION:
             raise ValueError(f"preprocessing version {self.version} is not the installed one, {PREPROCESS_VERSION}")
-        return to_input(squares, self.contrast)
+        return to_input(squares, self.contrast, self.floor)

@@ -23,7 +23,7 @@ def test_training_evaluation_and_serving_see_the_same_numbers(tiny, tmp_path):
                             dataclasses.replace(BASELINE, batch_size=n, augmentation=None))
     order = training._shuffled()
     predictor = Predictor(tiny)
-    spy = predictor.session = Spy(predictor.session)
+    spy = predictor.model.session = Spy(predictor.model.session)
     predictor.probabilities(read_images(table, root))             # as uploads
     served = np.concatenate(spy.seen); spy.seen.clear()
     predictor.probabilities(image_paths(table, root))             # as the command line does
