@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['cv2', 'MIRROR', 'Augmentation', 'warp_matrix', 'tone_curves', 'colour_matrix', 'motion_blur', 'degrade', 'cover',
-           'augment']
+           'darken', 'augment']
 
 # %% ../nbs/05_augment.ipynb #d1fbc52e
 import math
@@ -17,7 +17,7 @@ from .core import NUM_CLASSES, load_cv2
 # %% ../nbs/05_augment.ipynb #f2d91ba6
 cv2 = load_cv2()
 
-# %% ../nbs/05_augment.ipynb #bdf210e1
+# %% ../nbs/05_augment.ipynb #0013a966
 @dataclass(frozen=True)
 class Augmentation:
     "How strongly training images are varied; the defaults are those of the shipped model."
@@ -42,6 +42,8 @@ class Augmentation:
     noise: float = 14.0
     p_patch: float = 0.25     # probability: one to three patches that hide part of the sign
     patch: float = 0.30       # largest side of a patch, of the image's side
+    p_dark: float = 0.0       # probability: expose so little that few grey levels are left
+    dark: tuple = (0.03, 0.3) # factor of the exposure, drawn evenly on a logarithmic scale
 
     def scaled(self,
         strength:float, # 0: only the mirror is left; 1: as it is; 2: ranges and probabilities twice as large
@@ -49,7 +51,7 @@ class Augmentation:
         "The same augmentation, weaker or stronger."
         if not strength >= 0: raise ValueError(f"strength cannot be {strength!r}")
         factors = {n: getattr(self, n) * strength for n in ("rotate", "aspect", "shear", "shift", "corners", "gamma", "contrast", "brightness", "channel", "hue")}
-        often = {n: min(getattr(self, n) * strength, 1.0) for n in ("p_small", "p_blur", "p_jpeg", "p_noise", "p_patch")}
+        often = {n: min(getattr(self, n) * strength, 1.0) for n in ("p_small", "p_blur", "p_jpeg", "p_noise", "p_patch", "p_dark")}
         return replace(self, scale=self.scale ** strength, saturation=tuple(strength * v for v in self.saturation), **factors, **often)
 
 # %% ../nbs/05_augment.ipynb #4544196b
@@ -144,7 +146,18 @@ def cover(
         image[y:y+h, x:x+w] = rng.integers(0, 256, shape, np.uint8)
     return image
 
-# %% ../nbs/05_augment.ipynb #59d30aeb
+# %% ../nbs/05_augment.ipynb #4d3d9df4
+def darken(
+    image:np.ndarray, # (s, s, 3) uint8
+    rng:np.random.Generator, # source of all randomness
+    aug:Augmentation,        # how strongly
+) -> np.ndarray: # like `image`
+    "An exposure so short that only a few grey levels are left, and the sensor's noise with them."
+    factor = math.exp(rng.uniform(*np.log(aug.dark)))
+    grain = rng.standard_normal(image.shape, dtype=np.float32) * rng.uniform(0, 1)
+    return np.clip(image * factor + grain + 0.5, 0, 255).astype(np.uint8)
+
+# %% ../nbs/05_augment.ipynb #47ad5810
 def augment(
     image:np.ndarray, # (s, s, 3) uint8 RGB
     label:int,        # its class
@@ -159,4 +172,5 @@ def augment(
     image = cv2.transform(cv2.LUT(image, tone_curves(rng, aug)), colour_matrix(rng, aug))
     image = degrade(image, rng, aug)
     if rng.random() < aug.p_patch: image = cover(image, rng, aug)
+    if aug.p_dark and rng.random() < aug.p_dark: image = darken(image, rng, aug)
     return image, label
