@@ -172,8 +172,8 @@ CLAIMS = {                                  # what differs from `BASELINE`
     "quarter": dict(options=dict(filters=(8, 16, 32), hidden=64)), "half": dict(options=dict(filters=(16, 32, 64), hidden=128)),
     "larger": dict(options=dict(filters=(32, 64, 256), hidden=1024))}
 
-# %% ../nbs/09_study.ipynb #9db5c03e
-USUAL_RATE = dict(sgd=0.4, adam=0.004)     # peak learning rate at batches of 128
+# %% ../nbs/09_study.ipynb #00d55f0c
+USUAL_RATE = dict(sgd=0.4, adam=0.004, muon=0.01)     # peak learning rate at batches of 128
 SIZES, WIDTHS, DEPTHS = (32, 40, 48), (16, 24, 32, 48), (1, 2)
 
 def _network(base, size, width, depth, **more):
@@ -189,7 +189,7 @@ def suggest(
     pick, real = trial.suggest_categorical, trial.suggest_float
     size, width, depth = pick("size", SIZES), pick("width", WIDTHS), pick("depth", DEPTHS)
     base = _network(base, size, width, depth, pooling=pick("pooling", ("avg", "max", "avgmax")), dropout=real("dropout", 0, 0.5))
-    optimizer, batch = pick("optimizer", ("sgd", "adam")), pick("batch_size", (64, 128, 256))
+    optimizer, batch = pick("optimizer", tuple(USUAL_RATE)), pick("batch_size", (64, 128, 256))
     rate = USUAL_RATE[optimizer] * real("rate", 0.1, 2, log=True)
     return dataclasses.replace(base, optimizer=optimizer, batch_size=batch,
         learning_rate=rate * batch / 128, weight_decay=real("decay", 2e-4, 1e-2, log=True) / rate, schedule=pick("schedule", tuple(SCHEDULES)),
