@@ -46,7 +46,7 @@ def _axes(
     "Axes as wide as a column on a phone; to be called in a function that is `_styled`."
     return plt.subplots(panels, figsize=(4.6, height), sharex=True)[1]
 
-# %% ../nbs/03_explore.ipynb #6b0f2569
+# %% ../nbs/03_explore.ipynb #e847d5f8
 def class_counts(
     table, # of `gtsrb.data.read_table`
 ) -> pd.DataFrame: # index class; columns name, shape, category, train, test (images), tracks (of the training set)
@@ -54,7 +54,7 @@ def class_counts(
     train = table[table["set"] == "train"]
     counts = table.groupby(["class", "set"]).size().unstack(fill_value=0).reindex(range(NUM_CLASSES), fill_value=0)
     tracks = train.groupby("class")["track"].nunique().reindex(range(NUM_CLASSES), fill_value=0)
-    names = pd.DataFrame([(c.name, c.shape, c.category) for c in CLASSES], columns=["name", "shape", "category"], index=counts.index)
+    names = pd.DataFrame([(c.name, c.shape, c.category) for c in CLASSES], counts.index, ["name", "shape", "category"])
     return names.assign(train=counts["train"], test=counts["test"], tracks=tracks)
 
 # %% ../nbs/03_explore.ipynb #657619d1
@@ -297,7 +297,7 @@ def plot_along_track(
     axes[-1].set_xlabel("frame (line: median of all tracks; band: half of them)")
     return axes
 
-# %% ../nbs/03_explore.ipynb #a0bf9665
+# %% ../nbs/03_explore.ipynb #5c8a52d8
 def unit_vectors(
     squares, # (n, s, s, 3) uint8 RGB
 ) -> np.ndarray: # (n, s * s) float32; the product of two rows is the correlation of two grey images, -1 to 1
@@ -313,7 +313,7 @@ def best_match(
 ) -> pd.DataFrame: # index of `train`; correlation (-1 to 1, nan where nothing is allowed), match (index of the most similar row)
     "The most similar image of the same class among those that `allowed` lets through."
     out = []
-    for _, rows in (train.assign(row=np.arange(len(train)))).groupby("class"):
+    for _, rows in train.assign(row=np.arange(len(train))).groupby("class"):
         a, b = ({k: v.to_numpy().reshape(shape) for k, v in rows.items()} for shape in ((-1, 1), (1, -1)))
         alike = x[rows["row"]] @ x[rows["row"]].T
         alike = np.where(allowed(SimpleNamespace(**a), SimpleNamespace(**b)), alike, -2)
