@@ -194,7 +194,7 @@ def data_info(root:Root = None):
     from gtsrb.data import info
     for k, v in info(root).items(): print(f"{k:10}{v:,}" if isinstance(v, int) else f"{k:10}{v or '-'}")
 
-# %% ../nbs/13_cli.ipynb #7f788287
+# %% ../nbs/13_cli.ipynb #d2074ee7
 def read_config(
     file:Path|None,     # JSON: a `TrainConfig`, or an artefact's card
     changes:list[str],  # "name=value", the value as JSON or a plain word
@@ -222,13 +222,18 @@ def train(
     set:Annotated[list[str]|None, typer.Option(help="Change one value, such as epochs=30 or fold=0; may be repeated.")] = None,
     baseline:Annotated[bool, typer.Option(help="The original project's recipe.")] = False,
     stop_after:Annotated[int|None, typer.Option(min=1, help="End after this many epochs of the whole run; the schedule stays.")] = None,
+    teacher:Annotated[list[str]|None, typer.Option(help="An artefact to learn from beside the labels; several are averaged.")] = None,
     root:Root = None,
 ):
     "Train a model on the official training images."
     if config and baseline: raise typer.BadParameter("--config and --baseline exclude each other")
-    cfg = read_config(config, set or [], baseline)
-    from gtsrb.train import fit
-    fit(cfg, root, out, stop_after, verbose=1 if sys.stderr.isatty() else 0, on_epoch=lambda row: print(json.dumps(row), flush=True))
+    cfg, master = read_config(config, set or [], baseline), None
+    import dataclasses
+    from gtsrb.train import fit, teacher_hashes
+    if teacher:
+        master = importlib.import_module("gtsrb.predict").Predictor(teacher)
+        cfg = dataclasses.replace(cfg, teacher=cfg.teacher or teacher_hashes(master))
+    fit(cfg, root, out, stop_after, verbose=1 if sys.stderr.isatty() else 0, on_epoch=lambda row: print(json.dumps(row), flush=True), teacher=master)
 
 # %% ../nbs/13_cli.ipynb #872ef594
 @app.command()

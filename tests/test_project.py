@@ -13,7 +13,7 @@ MODULES = sorted(p for p in (ROOT / "gtsrb").glob("*.py") if not p.name.startswi
 
 MAY_IMPORT = {  # which modules of ours the exported cells of a notebook may use; core is open to all
     "core": "", "signs": "", "data": "signs", "explore": "data", "preprocess": "", "augment": "preprocess", "model": "",
-    "train": "data preprocess augment model", "evaluate": "", "study": "train evaluate", "export": "preprocess data model train evaluate",
+    "train": "signs data preprocess augment model", "evaluate": "", "study": "train evaluate", "export": "preprocess data model train evaluate",
     "predict": "preprocess", "api": "signs preprocess predict", "scale": "predict api",
     "cli": "signs data explore preprocess augment model train evaluate study export predict api scale",
 }
