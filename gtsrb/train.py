@@ -66,7 +66,7 @@ class RateTable(keras.optimizers.schedules.LearningRateSchedule):
         return keras.ops.take(keras.ops.convert_to_tensor(self.rates), i)
     def get_config(self): return dict(rates=self.rates.tolist())
 
-# %% ../nbs/07_train.ipynb #bf73fae5
+# %% ../nbs/07_train.ipynb #1a52e085
 SPLITS = dict(track=track_split, random=random_split)
 OPTIMIZERS = ("sgd", "adam", "muon")
 
@@ -93,6 +93,8 @@ class TrainConfig:
     balance: float = 0.4               # an image is drawn with weight (images of its class)^-balance; 0: all alike
     ema: float = 0.998                 # decay of the averaged weights, which are the result; 0: the last weights
     policy: str = "auto"               # Keras dtype policy; auto: what pays on this device
+    small_epochs: int = 0              # first epochs, at smaller pictures, which are faster
+    small_size: int = 32               # their side, px
     synthetic: int = 0                 # drawn signs (`gtsrb.signs`) added to the training images; 43 or more, or none
     teacher: tuple = ()                # SHA-256 of the networks whose mean answer is learnt beside the labels; (): labels alone
     teacher_weight: float = 0.9        # share of their answer in the target, 0 to 1
@@ -108,7 +110,7 @@ class TrainConfig:
             split=self.split in SPLITS, architecture=self.architecture in ARCHITECTURES, optimizer=self.optimizer in OPTIMIZERS, schedule=self.schedule in SCHEDULES,
             teacher=isinstance(self.teacher, tuple) and all(isinstance(h, str) for h in self.teacher), synthetic=self.synthetic == 0 or whole(self.synthetic, NUM_CLASSES),
             teacher_weight=number(self.teacher_weight) and self.teacher_weight <= 1, teacher_temperature=number(self.teacher_temperature) and self.teacher_temperature > 0,
-            ema=number(self.ema) and self.ema < 1, **{n: number(getattr(self, n)) for n in
+            small_epochs=whole(self.small_epochs, 0), small_size=whole(self.small_size, 8), ema=number(self.ema) and self.ema < 1, **{n: number(getattr(self, n)) for n in
                 ("learning_rate", "warmup_epochs", "momentum", "weight_decay", "label_smoothing", "balance")})
         if bad := [n for n, ok in good.items() if not ok]: raise ValueError(f"{bad[0]} cannot be {getattr(self, bad[0])!r}")
 
@@ -130,7 +132,7 @@ class TrainConfig:
 BASELINE = TrainConfig(architecture="baseline_cnn", preprocess=Preprocess(size=32), augmentation=None, epochs=30, optimizer="adam", learning_rate=1e-3,
                        schedule="halving", warmup_epochs=0, weight_decay=0, label_smoothing=0, balance=0, ema=0)
 
-# %% ../nbs/07_train.ipynb #cca6133c
+# %% ../nbs/07_train.ipynb #0cb2ec1d
 class SignSequence(keras.utils.PyDataset):
     "Batches of augmented, preprocessed images, a function of (seed, epoch, batch) alone."
     def __init__(self,
@@ -165,9 +167,10 @@ class SignSequence(keras.utils.PyDataset):
 
     def __getitem__(self, i):
         images, labels = self.draw(i)
-        targets, size = np.eye(NUM_CLASSES, dtype=np.float32)[labels], self.config.preprocess.size
+        targets = np.eye(NUM_CLASSES, dtype=np.float32)[labels]
+        size = self.config.small_size if self.epoch < self.config.small_epochs else self.config.preprocess.size
         if self.teacher is not None: targets = self._taught(targets, self.teacher(images))
-        if images.shape[1] != size: images = np.stack([square(x, size) for x in images])     # the teacher sees more than the student
+        if images.shape[1] != size: images = np.stack([square(x, size) for x in images])
         return self.config.preprocess(images), targets
 
     def _taught(self, targets, answers):
@@ -217,7 +220,7 @@ def device_policy() -> str: # a Keras dtype policy
     except (OSError, StopIteration): flags = ()
     return policy_for(capability, set(flags))
 
-# %% ../nbs/07_train.ipynb #dd985ae3
+# %% ../nbs/07_train.ipynb #97a8ee0f
 @keras.saving.register_keras_serializable("gtsrb")
 class ConvMuon(keras.optimizers.Adam):
     "Muon (Jordan 2024): the step of a convolution, as a matrix of inputs by outputs, is made nearly orthogonal. Adam for everything else."
@@ -262,14 +265,15 @@ def make_model(
     policy, before = policy or config.policy, keras.config.dtype_policy()
     seed_everything(config.seed)
     keras.config.set_dtype_policy(device_policy() if policy == "auto" else policy)
-    try: return build_model(config.architecture, size=config.preprocess.size, **config.options)
+    size = None if config.small_epochs else config.preprocess.size
+    try: return build_model(config.architecture, size=size, **config.options)
     finally: keras.config.set_dtype_policy(before)
 
 def cost(
     config:TrainConfig, # names a network
 ) -> dict: # params; macs: multiply-accumulates for one image
     "What a configuration's network costs."
-    model = make_model(config, "float32")
+    model = make_model(dataclasses.replace(config, small_epochs=0), "float32")
     return dict(params=model.count_params(), macs=multiply_accumulates(model))
 
 def compile_model(model:keras.Model, config:TrainConfig, steps:int) -> keras.Model:
@@ -459,7 +463,7 @@ def training_images(
         drawn = drawn[drawn["set"] == "train"]
         return np.concatenate([squares, load_squares(drawn, folder, prepare)]), np.concatenate([labels, drawn["class"].to_numpy()])
 
-# %% ../nbs/07_train.ipynb #32596b37
+# %% ../nbs/07_train.ipynb #c4f8c788
 def fit(
     config:TrainConfig=TrainConfig(), # of the run
     root=None,            # data folder; `home()` if None
@@ -476,18 +480,20 @@ def fit(
     squares, labels = training_images(config, train, root, teacher.preprocess.size if teacher else config.preprocess.size)
     held = None if valid is None else (load_squares(valid, root, config.preprocess), valid["class"].to_numpy())
     data = SignSequence(squares, labels, config, max(os.cpu_count() or 1, 2), teacher)
-    plain = SignSequence(squares, labels, dataclasses.replace(config, augmentation=None))
+    plain = SignSequence(squares, labels, dataclasses.replace(config, augmentation=None, small_epochs=0))
     history, model = history_so_far(out, config), compile_model(make_model(config), config, len(data))
     callbacks = [EpochReport(config, out, history, data, plain, held, on_epoch, judge)]
     if importlib.util.find_spec("tensorflow"): callbacks.append(keras.callbacks.TensorBoard(str(Path(out)/"tensorboard")))
     until = min(stop_after or config.epochs, config.epochs)
-    if until > len(history):
-        model.fit(data, epochs=until, initial_epoch=len(history), shuffle=False, verbose=verbose, callbacks=callbacks)
+    for end in (min(config.small_epochs, until), until):      # one call for each size of picture
+        data.epoch = len(history)
+        if end > len(history):
+            model.fit(data, epochs=end, initial_epoch=len(history), shuffle=False, verbose=verbose, callbacks=callbacks)
     restore(out, model); use_averages(model, plain)
     save_weights(out, model)
     return Run(model, config, history, valid)
 
-# %% ../nbs/07_train.ipynb #b1c62b35
+# %% ../nbs/07_train.ipynb #a7525aed
 def load_run(
     folder:Path, # `out` of `fit`
     weights:str="weights.npz", # file in it; a copy made after an earlier epoch, perhaps
@@ -495,7 +501,7 @@ def load_run(
     "A run from its folder, for prediction."
     meta = read_checkpoint(folder)
     config = TrainConfig.from_dict(meta["config"])
-    model = make_model(config, "float32")
+    model = make_model(dataclasses.replace(config, small_epochs=0), "float32")
     with np.load(Path(folder)/weights, allow_pickle=False) as saved: model.set_weights([saved[k] for k in saved.files])
     return Run(model, config, meta["history"])
 
