@@ -243,7 +243,7 @@ def plates(
     "A supplementary plate, shop sign or number plate in the street."
     return _hung(_plate(rng), rng, size, 18)
 
-# %% ../nbs/05a_negatives.ipynb #286ec65d
+# %% ../nbs/05a_negatives.ipynb #2121a997
 _FAR_SIGNS = tuple(n for n in OTHER_SIGNS if n not in NEAR_SIGNS)
 _LIKE_KNOWN = tuple(n for n in NEAR_SIGNS if not n.startswith(("End of speed limit", "End of priority road")))
 
@@ -255,7 +255,7 @@ def other_signs(
     size:int=48,             # side, px
 ) -> np.ndarray: # (size, size, 3) uint8 RGB
     "One of `OTHER_SIGNS` that no known sign resembles."
-    return _hung(_other(_FAR_SIGNS[rng.integers(len(_FAR_SIGNS))]), rng, size, 20, 5)
+    return _hung(_other(_FAR_SIGNS[rng.integers(len(_FAR_SIGNS))]), rng, size, 20, 4)
 
 def near_signs(
     rng:np.random.Generator, # source of all randomness
