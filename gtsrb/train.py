@@ -132,11 +132,11 @@ class TrainConfig:
 BASELINE = TrainConfig(architecture="baseline_cnn", preprocess=Preprocess(size=32), augmentation=None, epochs=30, optimizer="adam", learning_rate=1e-3,
                        schedule="halving", warmup_epochs=0, weight_decay=0, label_smoothing=0, balance=0, ema=0)
 
-# %% ../nbs/07_train.ipynb #0cb2ec1d
+# %% ../nbs/07_train.ipynb #c7f77fb5
 class SignSequence(keras.utils.PyDataset):
     "Batches of augmented, preprocessed images, a function of (seed, epoch, batch) alone."
     def __init__(self,
-        squares:np.ndarray,  # (n, s, s, 3) uint8 RGB
+        squares:np.ndarray,  # (n, s, s, 3) uint8 RGB; shrunk where the network's input is smaller
         labels:np.ndarray,   # (n,) classes
         config:TrainConfig,
         workers:int=2,       # threads
