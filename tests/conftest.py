@@ -65,11 +65,11 @@ class Server:
     def text(self): return self.log.read_text(errors="replace")
 
 @contextmanager
-def serving(log, ready=True, **settings):
-    "Run uvicorn with these settings, and end it."
+def serving(log, /, ready=True, app="gtsrb.api:app", args=(), **settings):
+    "Run uvicorn with these arguments and settings, and end it."
     port = free_port()
     with open(log, "wb") as out:
-        process = subprocess.Popen([sys.executable, "-m", "uvicorn", "gtsrb.api:app", "--port", str(port)],
+        process = subprocess.Popen([sys.executable, "-m", "uvicorn", app, "--port", str(port), *args],
                                    env=environment(**settings), stdout=out, stderr=subprocess.STDOUT, cwd=Path(log).parent)
     server, until = Server(process, port, Path(log)), time.monotonic() + 30
     try:
