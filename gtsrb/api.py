@@ -10,10 +10,11 @@ __all__ = ['MiB', 'request_log', 'log', 'router', 'guarded', 'STATIC', 'SWAGGER'
            'Ranked', 'Answer', 'Place', 'ListedAnswer', 'ListedError', 'Answers', 'documented', 'Queue', 'Abandoned',
            'while_wanted', 'in_thread', 'count_together', 'alive', 'living', 'Counts', 'Metrics', 'set_up_log',
            'log_line', 'Service', 'check_key', 'predict', 'healthz', 'readyz', 'metrics', 'model', 'classes', 'legend',
-           'page', 'docs', 'Envelope', 'SlowClients', 'drop', 'BriefStartup', 'draining', 'lifespan', 'create_app']
+           'page', 'docs', 'Envelope', 'SlowClients', 'drop', 'BriefStartup', 'return_memory', 'draining', 'lifespan',
+           'create_app']
 
-# %% ../nbs/12_api.ipynb #e54e3aa3
-import asyncio, hashlib, hmac, importlib.resources, json, logging, math, multiprocessing, os, re, shutil, signal, sys, tempfile, threading, time
+# %% ../nbs/12_api.ipynb #34505d69
+import asyncio, ctypes, hashlib, hmac, importlib.resources, json, logging, math, multiprocessing, os, re, shutil, signal, sys, tempfile, threading, time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -25,7 +26,7 @@ from typing import Annotated, Literal
 from urllib.parse import unquote
 
 import fastapi_offline
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Security
+from fastapi import APIRouter, Depends, FastAPI, Path as InPath, Query, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse, JSONResponse, Response
@@ -112,18 +113,17 @@ def malformed(message): return Refusal(400, "malformed_body", message)
 def busy(message): return Refusal(429, "busy", message, {"Retry-After": "1"})
 def not_ready(): return Refusal(503, "not_ready", "no model is loaded yet", {"Retry-After": "1"})
 
-# %% ../nbs/12_api.ipynb #2d940442
+# %% ../nbs/12_api.ipynb #b899235a
 def on_refusal(request, e):
     request.state.facts = {"code": e.body["error"]["code"]}   # for the log
     return JSONResponse(e.body, e.status, e.headers)
 
 def on_http_error(request, e):
     code = {404: "not_found", 405: "method_not_allowed"}.get(e.status_code, "http_error")
-    return JSONResponse({"error": {"code": code, "message": str(e.detail)}}, e.status_code, e.headers)
+    return on_refusal(request, Refusal(e.status_code, code, str(e.detail), e.headers))
 
 def on_invalid(request, e):
-    text = "; ".join(f"{p['loc'][-1]}: {p['msg']}" for p in e.errors())
-    return JSONResponse({"error": {"code": "invalid_parameter", "message": text}}, 422)
+    return on_refusal(request, Refusal(422, "invalid_parameter", "; ".join(f"{p['loc'][-1]}: {p['msg']}" for p in e.errors())))
 
 def on_crash(request, e):
     "A mistake of ours: the traceback goes to the log, not to the client."
@@ -585,7 +585,7 @@ async def metrics(request:Request):
     "Counters for Prometheus."
     return Response(request.app.state.service.metrics.text(), media_type=prom.CONTENT_TYPE_LATEST)
 
-# %% ../nbs/12_api.ipynb #afe6b990
+# %% ../nbs/12_api.ipynb #b6d72c95
 @guarded.get("/model", tags=["knowledge"], responses={503: _RESPONSES[503]})
 async def model(request:Request):
     "The card of the model that answers."
@@ -600,7 +600,7 @@ async def classes():
 _drawn = lru_cache(NUM_CLASSES)(partial(legend_png, size=128))
 
 @router.get("/legend/{class_id}.png", tags=["knowledge"], response_class=Response, responses={404: dict(model=FileError, description="no such class"), 422: dict(model=FileError, description="not a number")})
-def legend(class_id:int):
+def legend(class_id:Annotated[int, InPath(json_schema_extra=dict(minimum=0, maximum=NUM_CLASSES - 1))]):
     "A drawing of a class's sign, 128 px, transparent around it."
     if not 0 <= class_id < NUM_CLASSES: raise Refusal(404, "not_found", f"no class {class_id}: classes are 0 to {NUM_CLASSES-1}")
     return Response(_drawn(class_id), media_type="image/png", headers={"Cache-Control": "public, max-age=86400"})
@@ -707,7 +707,12 @@ class BriefStartup:
             await send(message | {"message": reason} if kind.endswith("ArtefactError") else message)
         await self.app(scope, receive, brief)
 
-# %% ../nbs/12_api.ipynb #b1eb4c83
+# %% ../nbs/12_api.ipynb #dfaec354
+def return_memory():
+    "Have large buffers go back to the system when they are freed, where the C library (glibc) can be told."
+    with suppress(OSError, AttributeError, TypeError): ctypes.CDLL(None).mallopt(-3, MiB)   # M_MMAP_THRESHOLD
+
+# %% ../nbs/12_api.ipynb #f73f0027
 @contextmanager
 def draining(
     service:Service,
@@ -727,7 +732,7 @@ def draining(
 async def lifespan(app):
     "From the first to the last moment of a process."
     service = app.state.service
-    set_up_log(service.settings.log)
+    set_up_log(service.settings.log); return_memory()
     await service.start()
     first = asyncio.create_task(service.warm_up())
     with draining(service): yield

@@ -111,7 +111,7 @@ def test_kill_9_under_load_costs_only_its_own_requests(tiny, tmp_path):
         victim = workers(s)[0]
         victim.suspend()                                                    # what it holds now is what can be lost
         own = {c.raddr.port for c in victim.net_connections() if c.raddr}
-        victim.kill(); begin = time.monotonic()
+        victim.kill(); begin = time.monotonic(); victim.wait(5)
         wait_for(lambda: metric(s, "gtsrb_workers") == 2 and metric(s, "gtsrb_ready") == 1)
         back = time.monotonic() - begin
         time.sleep(1)
@@ -220,4 +220,4 @@ def test_memory_under_sixty_four_maximal_uploads(tiny, tmp_path, args):
         assert good(s) and [p.pid for p in processes] == ([w.pid for w in workers(s)] if args else [s.process.pid])
     print(f"\nMiB a worker: idle {idle}, most {most}, after {after}; answers { {k: seen.count(k) for k in set(seen)} }")
     assert set(seen) <= {422, 429, "lost"} and 429 in seen and seen.count("lost") < 16
-    assert max(most) < 128 + 512 * 1.25 + 128 and max(after) < 300
+    assert max(most) < 900 and max(after) < 300        # a free machine: 700 and 180
