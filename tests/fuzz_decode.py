@@ -2,7 +2,7 @@
 
 `python tests/fuzz_decode.py` mutates the seeds in tests/fuzz for 60 s (--seconds), with Atheris where it is installed, else by the
 mutations below, which tests and benchmarks/soak.py share; `--seeds` writes the seeds anew. A file that has once made trouble is kept among them."""
-import argparse, io, random, struct, sys, time, zlib
+import argparse, io, random, struct, sys, tempfile, time, zlib
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +54,7 @@ def mutate(
         elif what == 4: data[at:at+2] = struct.pack(rng.choice(("<H", ">H")), rng.choice(NUMBERS) & 0xFFFF)
         elif what == 5: del data[at:at+n]
         elif what == 6: data[at:at] = data[max(0, at - n):at] * rng.choice((1, 2, 16))
-        elif what == 7: data[at:] = b""
+        elif what == 7 and rng.random() < 0.25: data[at:] = b""
         elif what == 8 and others:
             other = rng.choice(others)
             data[at:] = other[min(at, rng.randint(0, len(other))):]
@@ -91,8 +91,10 @@ def main():
     try: import atheris
     except ImportError: atheris = None
     if atheris:
-        atheris.instrument_func(probe_image); [atheris.instrument_func(f) for f in sys.modules["gtsrb.preprocess"]._PROBES.values()]
-        atheris.Setup([sys.argv[0], str(FOLDER), f"-max_total_time={args.seconds}", "-max_len=65536", "-artifact_prefix=/tmp/"], check); atheris.Fuzz()
+        probes = sys.modules["gtsrb.preprocess"]._PROBES
+        for k, f in probes.items(): probes[k] = atheris.instrument_func(f)
+        with tempfile.TemporaryDirectory() as grown:
+            atheris.Setup([sys.argv[0], grown, str(FOLDER), f"-max_total_time={args.seconds}", "-max_len=65536"], check); atheris.Fuzz()
     rng, seeds, codes, until = random.Random(args.seed), list(SEEDS.values()), {}, time.monotonic() + args.seconds
     while time.monotonic() < until:
         data = mutate(rng.choice(seeds), rng, seeds)

@@ -1,5 +1,5 @@
 """Several workers, sudden death, orderly ends and overload, all over real HTTP with real processes."""
-import contextlib, http.client, os, re, signal, socket, struct, tempfile, threading, time, zlib
+import contextlib, http.client, re, signal, socket, subprocess, sys, tempfile, threading, time, zlib
 from pathlib import Path
 
 import httpx, psutil, pytest
@@ -221,3 +221,10 @@ def test_memory_under_sixty_four_maximal_uploads(tiny, tmp_path, args):
     print(f"\nMiB a worker: idle {idle}, most {most}, after {after}; answers { {k: seen.count(k) for k in set(seen)} }")
     assert set(seen) <= {422, 429, "lost"} and 429 in seen and seen.count("lost") < 16
     assert max(most) < 900 and max(after) < 300        # a free machine: 700 and 180
+
+@pytest.mark.slow
+def test_short_soak(tiny):
+    "The ten-minute soak of benchmarks/, for half a minute."
+    r = subprocess.run([sys.executable, Path(__file__).parents[1] / "benchmarks" / "soak.py", "--seconds", "30", "--model", str(tiny), "--workers", "2"], capture_output=True, text=True)
+    print(r.stdout)
+    assert r.returncode == 0, r.stdout + r.stderr
