@@ -8,10 +8,10 @@ __all__ = ['MiB', 'request_log', 'log', 'router', 'guarded', 'STATIC', 'SWAGGER'
            'on_invalid', 'on_crash', 'Upload', 'text_of', 'file_name', 'PartHeaders', 'UploadReader', 'check_field',
            'check_uploads', 'body_too_large', 'reader_for', 'read_uploads', 'cut', 'answer', 'Problem', 'FileError',
            'Ranked', 'Answer', 'Place', 'ListedAnswer', 'ListedError', 'Answers', 'documented', 'Queue', 'Abandoned',
-           'while_wanted', 'in_thread', 'count_together', 'alive', 'living', 'Counts', 'Metrics', 'set_up_log',
-           'log_line', 'Service', 'check_key', 'predict', 'healthz', 'readyz', 'metrics', 'model', 'classes', 'legend',
-           'page', 'docs', 'Envelope', 'SlowClients', 'drop', 'BriefStartup', 'return_memory', 'draining', 'lifespan',
-           'create_app']
+           'while_wanted', 'in_thread', 'private_folder', 'count_together', 'alive', 'living', 'Counts', 'Metrics',
+           'set_up_log', 'log_line', 'Service', 'check_key', 'predict', 'healthz', 'readyz', 'metrics', 'model',
+           'classes', 'legend', 'page', 'docs', 'Envelope', 'SlowClients', 'drop', 'BriefStartup', 'return_memory',
+           'draining', 'lifespan', 'create_app']
 
 # %% ../nbs/12_api.ipynb #34505d69
 import asyncio, ctypes, hashlib, hmac, importlib.resources, json, logging, math, multiprocessing, os, re, shutil, signal, sys, tempfile, threading, time
@@ -375,15 +375,18 @@ async def in_thread(
     except TimeoutError: raise Refusal(504, "answer_too_slow", f"no answer within {seconds:g} s") from None
     finally: stop.set()
 
-# %% ../nbs/12_api.ipynb #cc9888d3
+# %% ../nbs/12_api.ipynb #6aeb8463
+def private_folder() -> Path|None: # None for a process on its own
+    "Where the workers of one uvicorn count together."
+    if os.name != "posix" or not multiprocessing.parent_process(): return None
+    secret = hashlib.sha256(b"gtsrb" + multiprocessing.current_process().authkey).hexdigest()
+    return Path(tempfile.gettempdir()) / f"gtsrb-{secret[:32]}"
+
 def count_together(
     env, # `os.environ`; is told the folder
 ):
-    "Let the workers of one server count in one private folder; a process on its own counts in memory."
-    if os.name != "posix" or not multiprocessing.parent_process(): return
-    if "PROMETHEUS_MULTIPROC_DIR" in env or "prometheus_client" in sys.modules: return
-    secret = hashlib.sha256(b"gtsrb" + multiprocessing.current_process().authkey).hexdigest()
-    folder = Path(tempfile.gettempdir()) / f"gtsrb-{secret[:32]}"
+    "Let workers count in their private folder, unless they have been given one."
+    if "PROMETHEUS_MULTIPROC_DIR" in env or "prometheus_client" in sys.modules or not (folder := private_folder()): return
     folder.mkdir(0o700, exist_ok=True)
     env["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
 
@@ -431,7 +434,7 @@ class Counts:
         self.workers = gauge("gtsrb_workers", "Processes that answer", multiprocess_mode="livesum"); self.workers.set(1)
         self.ready = gauge("gtsrb_ready", "1 when /readyz says 200 (in every worker)", multiprocess_mode="livemin"); self.ready.set(0)
 
-# %% ../nbs/12_api.ipynb #bc94b903
+# %% ../nbs/12_api.ipynb #20d0623f
 class Metrics(Counts):
     "What a service counts, and how it is told."
     def model(self, card): self.info.labels(card["name"], card["model"]["sha256"]).set(1)
@@ -450,10 +453,10 @@ class Metrics(Counts):
         return prom.generate_latest(together)
 
     def close(self):
-        "This worker's gauges end with it, and the folder with the last worker."
+        "This worker's gauges end with it, and the private folder with the last worker."
         if not self.folder: return
         mark_process_dead(os.getpid(), self.folder)
-        if not living(self.folder): shutil.rmtree(self.folder, ignore_errors=True)
+        if self.folder == private_folder() and not living(self.folder): shutil.rmtree(self.folder, ignore_errors=True)
 
 # %% ../nbs/12_api.ipynb #ac079f4e
 request_log = logging.getLogger("gtsrb.requests")
@@ -525,16 +528,16 @@ class Service:
         else:
             if self.state == "starting": self.now("ready")
 
-# %% ../nbs/12_api.ipynb #e5a2b1ed
+# %% ../nbs/12_api.ipynb #cafc3eff
 _key = APIKeyHeader(name="X-API-Key", auto_error=False)
 _bearer = HTTPBearer(auto_error=False)
 
 def check_key(
     request:Request,
-    key:Annotated[str|None, Security(_key)],
-    bearer:Annotated[HTTPAuthorizationCredentials|None, Security(_bearer)],
-):
-    "Let nobody in without the key; `Refusal` 401."
+    key:Annotated[str|None, Security(_key)],                                # from X-API-Key
+    bearer:Annotated[HTTPAuthorizationCredentials|None, Security(_bearer)], # from Authorization
+) -> None: # `Refusal` 401
+    "Let nobody in without the key."
     wanted = request.app.state.service.settings.api_key.encode()
     given = [key or "", bearer.credentials if bearer else ""]
     if not any([hmac.compare_digest(g.encode("latin-1"), wanted) for g in given]):
@@ -616,7 +619,7 @@ async def page(): return FileResponse(STATIC / "index.html")
 @router.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)
 async def docs(): return FileResponse(STATIC / "docs.html", headers={"Content-Security-Policy": _DOCS_POLICY})
 
-# %% ../nbs/12_api.ipynb #10650ac8
+# %% ../nbs/12_api.ipynb #b71996f3
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
                                "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -651,7 +654,7 @@ class Envelope:
         path = getattr(scope.get("route"), "path", None) or "other"
         self.service.metrics.requests.labels(path, status).inc()
         self.service.metrics.seconds.labels(path).observe(seconds)
-        if request_log.isEnabledFor(logging.INFO) and self.service.settings.log == "json": request_log.info(log_line(scope, status, seconds, size))
+        if self.service.settings.log == "json": request_log.info(log_line(scope, status, seconds, size))
 
 # %% ../nbs/12_api.ipynb #479a44c0
 PIECE, LINGER = 65_536, 2.0   # of an answer, bytes; for a client that still sends, seconds
