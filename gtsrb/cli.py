@@ -6,7 +6,7 @@
 __all__ = ['app', 'data_app', 'study_app', 'EXPECTED', 'Root', 'Storage', 'note', 'version', 'options', 'explain', 'main',
            'find_images', 'Format', 'StudyFormat', 'csv_header', 'csv_row', 'probability_row', 'batches',
            'progress_bar', 'predict', 'serve', 'download', 'verify', 'data_info', 'read_config', 'train', 'export',
-           'evaluate', 'study_run', 'study_compare', 'study_show', 'info']
+           'evaluate', 'study_run', 'Comparison', 'committed_trials', 'study_compare', 'study_show', 'info']
 
 # %% ../nbs/13_cli.ipynb #596a7fa3
 import contextlib, csv, importlib, itertools, json, os, sys
@@ -194,7 +194,7 @@ def data_info(root:Root = None):
     from gtsrb.data import info
     for k, v in info(root).items(): print(f"{k:10}{v:,}" if isinstance(v, int) else f"{k:10}{v or '-'}")
 
-# %% ../nbs/13_cli.ipynb #7f788287
+# %% ../nbs/13_cli.ipynb #d2074ee7
 def read_config(
     file:Path|None,     # JSON: a `TrainConfig`, or an artefact's card
     changes:list[str],  # "name=value", the value as JSON or a plain word
@@ -222,13 +222,18 @@ def train(
     set:Annotated[list[str]|None, typer.Option(help="Change one value, such as epochs=30 or fold=0; may be repeated.")] = None,
     baseline:Annotated[bool, typer.Option(help="The original project's recipe.")] = False,
     stop_after:Annotated[int|None, typer.Option(min=1, help="End after this many epochs of the whole run; the schedule stays.")] = None,
+    teacher:Annotated[list[str]|None, typer.Option(help="An artefact to learn from beside the labels; several are averaged.")] = None,
     root:Root = None,
 ):
     "Train a model on the official training images."
     if config and baseline: raise typer.BadParameter("--config and --baseline exclude each other")
-    cfg = read_config(config, set or [], baseline)
-    from gtsrb.train import fit
-    fit(cfg, root, out, stop_after, verbose=1 if sys.stderr.isatty() else 0, on_epoch=lambda row: print(json.dumps(row), flush=True))
+    cfg, master = read_config(config, set or [], baseline), None
+    import dataclasses
+    from gtsrb.train import fit, teacher_hashes
+    if teacher:
+        master = importlib.import_module("gtsrb.predict").Predictor(teacher)
+        cfg = dataclasses.replace(cfg, teacher=cfg.teacher or teacher_hashes(master))
+    fit(cfg, root, out, stop_after, verbose=1 if sys.stderr.isatty() else 0, on_epoch=lambda row: print(json.dumps(row), flush=True), teacher=master)
 
 # %% ../nbs/13_cli.ipynb #872ef594
 @app.command()
@@ -283,7 +288,7 @@ def evaluate(
         card["metrics"]["test"] = score
         (predictor.path/"card.tmp").write_text(json.dumps(card, indent=1) + "\n"); os.replace(predictor.path/"card.tmp", predictor.path/"card.json")
 
-# %% ../nbs/13_cli.ipynb #68eec9fc
+# %% ../nbs/13_cli.ipynb #06747545
 Storage = Annotated[str|None, typer.Option(help="Database, such as postgresql+psycopg://user@host/name; an SQLite file in --out if not given.")]
 
 @study_app.command("run")
@@ -304,15 +309,31 @@ def study_run(
     from gtsrb.study import search
     search(out, trials, epochs, tuple(fold or (1, 2, 3)), root, base, storage, seed, beat)
 
+class Comparison(str, Enum):
+    "What `gtsrb study compare` runs."
+    claims = "claims"
+    finalists = "finalists"
+
+def committed_trials(): # pandas.DataFrame
+    "The trials of this repository; `ValueError` where it is not one."
+    import pandas as pd
+    here = Path.cwd()
+    kept = next((f for p in (here, *here.parents) if (f := p/"nbs/results/study.csv").is_file()), None)
+    if kept is None: raise ValueError("no committed trials here: call it in the repository, or name a study with --out")
+    return pd.read_csv(kept)
+
 @study_app.command("compare")
 def study_compare(
-    out:Annotated[Path, typer.Option(help="A folder a run; what is finished there is not run again.")] = Path("runs/claims"),
+    what:Annotated[Comparison, typer.Argument(help="The original project's claims, or the first recipe against the best of the committed trials.")],
+    out:Annotated[Path|None, typer.Option(help="A folder a run; what is finished there is not run again. runs/claims or runs/finalists if not given.")] = None,
     root:Root = None,
 ):
-    "Run the original project's claims, three seeds each, and write runs.csv, curves.csv and tracks.csv."
-    from gtsrb.study import CLAIMS, by_track, compare, curves, summary
+    "Run settings against each other, three seeds each, and write runs.csv, curves.csv and tracks.csv. Start it again to go on."
+    from gtsrb.study import CLAIMS, FIRST, by_track, compare, curves, finalists, summary
     from gtsrb.train import BASELINE
-    runs = compare(CLAIMS, BASELINE, root=root, out=out, keep=(10,))
+    out = out or Path("runs")/what.value
+    runs = (compare(CLAIMS, BASELINE, root=root, out=out, keep=(10,)) if what is Comparison.claims
+            else compare(finalists(committed_trials()), FIRST, folds=(4, 0), root=root, out=out))
     for name, table in dict(runs=runs, curves=curves(out), tracks=by_track(out)).items(): table.to_csv(out/f"{name}.csv", index=False)
     print(summary(runs).to_string(index=False))
 
@@ -323,16 +344,11 @@ def study_show(
     storage:Storage = None,
 ):
     "Print a study's trials."
-    import pandas as pd
     if out or storage:
         if out and not storage and not (out/"study.db").is_file(): raise ValueError(f"{out} holds no study")
         from gtsrb.study import open_study, study_table
         trials = study_table(open_study(storage or f"sqlite:///{out}/study.db", "search"))
-    else:
-        here = Path.cwd()
-        kept = next((f for p in (here, *here.parents) if (f := p/"nbs/results/study.csv").is_file()), None)
-        if kept is None: raise ValueError("no committed trials here: call it in the repository, or name a study with --out")
-        trials = pd.read_csv(kept)
+    else: trials = committed_trials()
     if format is StudyFormat.csv: trials.to_csv(sys.stdout, index=False, lineterminator="\n"); return
     few = ["trial", "state", "nll", "error", "folds", "macs", "size", "width", "depth", "optimizer", "rate", "schedule", "augmentation"]
     print(trials.sort_values("nll")[[c for c in few if c in trials]].to_string(index=False) if len(trials) else "no finished trials")

@@ -7,11 +7,11 @@ __all__ = ['SCHEDULES', 'SPLITS', 'OPTIMIZERS', 'BASELINE', 'constant', 'halving
            'RateTable', 'TrainConfig', 'SignSequence', 'load_squares', 'policy_for', 'device_policy', 'ConvMuon',
            'orthogonal', 'make_optimizer', 'make_model', 'cost', 'compile_model', 'predict_logits', 'renormalise',
            'use_averages', 'averaged', 'environment', 'save_checkpoint', 'save_weights', 'read_checkpoint',
-           'history_so_far', 'restore', 'judge_epoch', 'EpochReport', 'Run', 'training_data', 'fit', 'load_run',
-           'gpu_message']
+           'history_so_far', 'restore', 'judge_epoch', 'EpochReport', 'Run', 'training_data', 'teacher_hashes',
+           'check_teacher', 'training_images', 'fit', 'load_run', 'gpu_message']
 
-# %% ../nbs/07_train.ipynb #a38e1482
-import dataclasses, importlib.util, json, math, os, platform, time
+# %% ../nbs/07_train.ipynb #142e2345
+import dataclasses, importlib.util, json, math, os, platform, tempfile, time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,8 @@ from .augment import Augmentation, augment
 from .core import NUM_CLASSES, seed_everything
 from .data import image_paths, random_split, read_table, track_split
 from .model import ARCHITECTURES, build_model, multiply_accumulates
-from .preprocess import Preprocess
+from .preprocess import Preprocess, square
+from .signs import synthetic_dataset
 
 # %% ../nbs/07_train.ipynb #f8e145e3
 def constant(t:float) -> float:
@@ -65,7 +66,7 @@ class RateTable(keras.optimizers.schedules.LearningRateSchedule):
         return keras.ops.take(keras.ops.convert_to_tensor(self.rates), i)
     def get_config(self): return dict(rates=self.rates.tolist())
 
-# %% ../nbs/07_train.ipynb #d4f3f8c7
+# %% ../nbs/07_train.ipynb #1a52e085
 SPLITS = dict(track=track_split, random=random_split)
 OPTIMIZERS = ("sgd", "adam", "muon")
 
@@ -92,6 +93,12 @@ class TrainConfig:
     balance: float = 0.4               # an image is drawn with weight (images of its class)^-balance; 0: all alike
     ema: float = 0.998                 # decay of the averaged weights, which are the result; 0: the last weights
     policy: str = "auto"               # Keras dtype policy; auto: what pays on this device
+    small_epochs: int = 0              # first epochs, at smaller pictures, which are faster
+    small_size: int = 32               # their side, px
+    synthetic: int = 0                 # drawn signs (`gtsrb.signs`) added to the training images; 43 or more, or none
+    teacher: tuple = ()                # SHA-256 of the networks whose mean answer is learnt beside the labels; (): labels alone
+    teacher_weight: float = 0.9        # share of their answer in the target, 0 to 1
+    teacher_temperature: float = 2.0   # softens their answer
 
     def __post_init__(self):
         "Refuse what cannot be trained, by name."
@@ -101,7 +108,9 @@ class TrainConfig:
             fold=self.fold is None or whole(self.fold, 0) and self.fold < self.folds, options=isinstance(self.options, dict),
             preprocess=isinstance(self.preprocess, Preprocess), augmentation=isinstance(self.augmentation, Augmentation | None),
             split=self.split in SPLITS, architecture=self.architecture in ARCHITECTURES, optimizer=self.optimizer in OPTIMIZERS, schedule=self.schedule in SCHEDULES,
-            ema=number(self.ema) and self.ema < 1, **{n: number(getattr(self, n)) for n in
+            teacher=isinstance(self.teacher, tuple) and all(isinstance(h, str) for h in self.teacher), synthetic=self.synthetic == 0 or whole(self.synthetic, NUM_CLASSES),
+            teacher_weight=number(self.teacher_weight) and self.teacher_weight <= 1, teacher_temperature=number(self.teacher_temperature) and self.teacher_temperature > 0,
+            small_epochs=whole(self.small_epochs, 0), small_size=whole(self.small_size, 8), ema=number(self.ema) and self.ema < 1, **{n: number(getattr(self, n)) for n in
                 ("learning_rate", "warmup_epochs", "momentum", "weight_decay", "label_smoothing", "balance")})
         if bad := [n for n, ok in good.items() if not ok]: raise ValueError(f"{bad[0]} cannot be {getattr(self, bad[0])!r}")
 
@@ -114,6 +123,7 @@ class TrainConfig:
     ):
         d, tuples = dict(d), lambda o: {k: tuple(v) if isinstance(v, list) else v for k, v in o.items()}
         if "options" in d: d["options"] = tuples(d["options"])
+        if "teacher" in d: d["teacher"] = tuple(d["teacher"])
         if d.get("preprocess") is not None: d["preprocess"] = Preprocess(**d["preprocess"])
         if d.get("augmentation") is not None: d["augmentation"] = Augmentation(**tuples(d["augmentation"]))
         return cls(**d)
@@ -122,7 +132,7 @@ class TrainConfig:
 BASELINE = TrainConfig(architecture="baseline_cnn", preprocess=Preprocess(size=32), augmentation=None, epochs=30, optimizer="adam", learning_rate=1e-3,
                        schedule="halving", warmup_epochs=0, weight_decay=0, label_smoothing=0, balance=0, ema=0)
 
-# %% ../nbs/07_train.ipynb #c4b3baad
+# %% ../nbs/07_train.ipynb #0cb2ec1d
 class SignSequence(keras.utils.PyDataset):
     "Batches of augmented, preprocessed images, a function of (seed, epoch, batch) alone."
     def __init__(self,
@@ -130,9 +140,10 @@ class SignSequence(keras.utils.PyDataset):
         labels:np.ndarray,   # (n,) classes
         config:TrainConfig,
         workers:int=2,       # threads
+        teacher=None,        # (n, s, s, 3) uint8 → (n, 43) probabilities, to be learnt beside the labels
     ):
         super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=16)
-        self.squares, self.labels, self.config, self.epoch = squares, np.asarray(labels), config, 0
+        self.squares, self.labels, self.config, self.epoch, self.teacher = squares, np.asarray(labels), config, 0, teacher
         weight = np.bincount(self.labels, minlength=NUM_CLASSES)[self.labels].astype(float) ** -config.balance
         self.cumulative = np.cumsum(weight) / weight.sum()
 
@@ -156,7 +167,17 @@ class SignSequence(keras.utils.PyDataset):
 
     def __getitem__(self, i):
         images, labels = self.draw(i)
-        return self.config.preprocess(images), np.eye(NUM_CLASSES, dtype=np.float32)[labels]
+        targets = np.eye(NUM_CLASSES, dtype=np.float32)[labels]
+        size = self.config.small_size if self.epoch < self.config.small_epochs else self.config.preprocess.size
+        if self.teacher is not None: targets = self._taught(targets, self.teacher(images))
+        if images.shape[1] != size: images = np.stack([square(x, size) for x in images])
+        return self.config.preprocess(images), targets
+
+    def _taught(self, targets, answers):
+        "Labels and the teacher's softened answers, mixed."
+        soft = np.maximum(answers, 1e-7) ** (1 / self.config.teacher_temperature)
+        w = self.config.teacher_weight
+        return ((1 - w) * targets + w * soft / soft.sum(1, keepdims=True)).astype(np.float32)
 
 # %% ../nbs/07_train.ipynb #fe05ec6e
 def load_squares(
@@ -199,7 +220,7 @@ def device_policy() -> str: # a Keras dtype policy
     except (OSError, StopIteration): flags = ()
     return policy_for(capability, set(flags))
 
-# %% ../nbs/07_train.ipynb #dd985ae3
+# %% ../nbs/07_train.ipynb #97a8ee0f
 @keras.saving.register_keras_serializable("gtsrb")
 class ConvMuon(keras.optimizers.Adam):
     "Muon (Jordan 2024): the step of a convolution, as a matrix of inputs by outputs, is made nearly orthogonal. Adam for everything else."
@@ -244,14 +265,15 @@ def make_model(
     policy, before = policy or config.policy, keras.config.dtype_policy()
     seed_everything(config.seed)
     keras.config.set_dtype_policy(device_policy() if policy == "auto" else policy)
-    try: return build_model(config.architecture, size=config.preprocess.size, **config.options)
+    size = None if config.small_epochs else config.preprocess.size
+    try: return build_model(config.architecture, size=size, **config.options)
     finally: keras.config.set_dtype_policy(before)
 
 def cost(
     config:TrainConfig, # names a network
 ) -> dict: # params; macs: multiply-accumulates for one image
     "What a configuration's network costs."
-    model = make_model(config, "float32")
+    model = make_model(dataclasses.replace(config, small_epochs=0), "float32")
     return dict(params=model.count_params(), macs=multiply_accumulates(model))
 
 def compile_model(model:keras.Model, config:TrainConfig, steps:int) -> keras.Model:
@@ -414,7 +436,34 @@ def training_data(
     table = read_table(root); table = table[table["set"] == "train"]
     return (table, None) if config.fold is None else SPLITS[config.split](table, config.folds, config.fold)
 
-# %% ../nbs/07_train.ipynb #2e074c05
+# %% ../nbs/07_train.ipynb #13f26fb9
+def teacher_hashes(
+    predictor, # a `gtsrb.predict.Predictor`
+) -> tuple: # SHA-256 of each of its networks, for `TrainConfig.teacher`
+    "Who a teacher is."
+    return tuple(card["model"]["sha256"] for card in predictor.card.get("members", [predictor.card]))
+
+def check_teacher(config:TrainConfig, teacher):
+    "`ValueError` unless the teacher is the one of the configuration."
+    found = teacher_hashes(teacher) if teacher else ()
+    if found != config.teacher: raise ValueError(f"the configuration wants {len(config.teacher)} teaching networks with its checksums; given are {len(found)}" + (", others" if found else ""))
+
+def training_images(
+    config:TrainConfig, # says how many drawn signs are added
+    train,              # rows of `read_table`
+    root=None,          # data folder; `home()` if None
+    size:int=48,        # side of the squares, px
+) -> tuple: # (n, size, size, 3) uint8 RGB and (n,) classes
+    "Everything that is trained on, in memory."
+    prepare = dataclasses.replace(config.preprocess, size=size)
+    squares, labels = load_squares(train, root, prepare), train["class"].to_numpy()
+    if not config.synthetic: return squares, labels
+    with tempfile.TemporaryDirectory() as tmp:
+        drawn = read_table(folder := synthetic_dataset(Path(tmp)/"drawn", config.synthetic, config.seed))
+        drawn = drawn[drawn["set"] == "train"]
+        return np.concatenate([squares, load_squares(drawn, folder, prepare)]), np.concatenate([labels, drawn["class"].to_numpy()])
+
+# %% ../nbs/07_train.ipynb #c4f8c788
 def fit(
     config:TrainConfig=TrainConfig(), # of the run
     root=None,            # data folder; `home()` if None
@@ -423,24 +472,28 @@ def fit(
     verbose="auto",       # Keras: 1 progress bar, 2 a line an epoch, 0 silent
     on_epoch=None,        # called with each epoch's row of the history
     judge=None,           # (logits, labels) of the held-out images → figures for the history; `judge_epoch` if None
+    teacher=None,         # a `gtsrb.predict.Predictor`, where the configuration names one
 ) -> Run:
     "Train a configuration to its end, or go on from its last checkpoint; `ValueError` if `out` holds another configuration's."
+    check_teacher(config, teacher)
     train, valid = training_data(config, root)
-    squares = load_squares(train, root, config.preprocess)
+    squares, labels = training_images(config, train, root, teacher.preprocess.size if teacher else config.preprocess.size)
     held = None if valid is None else (load_squares(valid, root, config.preprocess), valid["class"].to_numpy())
-    data = SignSequence(squares, train["class"].to_numpy(), config, workers=max(os.cpu_count() or 1, 2))
-    plain = SignSequence(squares, train["class"].to_numpy(), dataclasses.replace(config, augmentation=None))
+    data = SignSequence(squares, labels, config, max(os.cpu_count() or 1, 2), teacher)
+    plain = SignSequence(squares, labels, dataclasses.replace(config, augmentation=None, small_epochs=0))
     history, model = history_so_far(out, config), compile_model(make_model(config), config, len(data))
     callbacks = [EpochReport(config, out, history, data, plain, held, on_epoch, judge)]
     if importlib.util.find_spec("tensorflow"): callbacks.append(keras.callbacks.TensorBoard(str(Path(out)/"tensorboard")))
     until = min(stop_after or config.epochs, config.epochs)
-    if until > len(history):
-        model.fit(data, epochs=until, initial_epoch=len(history), shuffle=False, verbose=verbose, callbacks=callbacks)
+    for end in (min(config.small_epochs, until), until):      # one call for each size of picture
+        data.epoch = len(history)
+        if end > len(history):
+            model.fit(data, epochs=end, initial_epoch=len(history), shuffle=False, verbose=verbose, callbacks=callbacks)
     restore(out, model); use_averages(model, plain)
     save_weights(out, model)
     return Run(model, config, history, valid)
 
-# %% ../nbs/07_train.ipynb #b1c62b35
+# %% ../nbs/07_train.ipynb #a7525aed
 def load_run(
     folder:Path, # `out` of `fit`
     weights:str="weights.npz", # file in it; a copy made after an earlier epoch, perhaps
@@ -448,7 +501,7 @@ def load_run(
     "A run from its folder, for prediction."
     meta = read_checkpoint(folder)
     config = TrainConfig.from_dict(meta["config"])
-    model = make_model(config, "float32")
+    model = make_model(dataclasses.replace(config, small_epochs=0), "float32")
     with np.load(Path(folder)/weights, allow_pickle=False) as saved: model.set_weights([saved[k] for k in saved.files])
     return Run(model, config, meta["history"])
 

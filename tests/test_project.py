@@ -12,8 +12,8 @@ NOTEBOOKS = sorted((ROOT / "nbs").glob("[0-9]*.ipynb"))
 MODULES = sorted(p for p in (ROOT / "gtsrb").glob("*.py") if not p.name.startswith("_"))
 
 MAY_IMPORT = {  # which modules of ours the exported cells of a notebook may use; core is open to all
-    "core": "", "signs": "", "data": "signs", "explore": "data", "preprocess": "", "augment": "preprocess", "model": "",
-    "train": "data preprocess augment model", "evaluate": "", "study": "train evaluate", "export": "preprocess data model train evaluate",
+    "core": "", "signs": "", "data": "signs", "explore": "data", "preprocess": "", "augment": "preprocess", "negatives": "signs", "model": "",
+    "train": "signs data preprocess augment negatives model", "evaluate": "", "study": "negatives train evaluate", "export": "preprocess data model train evaluate",
     "predict": "preprocess", "api": "signs preprocess predict", "scale": "predict api",
     "cli": "signs data explore preprocess augment model train evaluate study export predict api scale",
 }
