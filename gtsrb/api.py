@@ -8,10 +8,10 @@ __all__ = ['MiB', 'request_log', 'log', 'router', 'guarded', 'STATIC', 'SWAGGER'
            'on_invalid', 'on_crash', 'Upload', 'text_of', 'file_name', 'PartHeaders', 'UploadReader', 'check_field',
            'check_uploads', 'body_too_large', 'reader_for', 'read_uploads', 'cut', 'answer', 'Problem', 'FileError',
            'Ranked', 'Answer', 'Place', 'ListedAnswer', 'ListedError', 'Answers', 'documented', 'Queue', 'Abandoned',
-           'while_wanted', 'in_thread', 'private_folder', 'count_together', 'alive', 'living', 'Counts', 'Metrics',
-           'set_up_log', 'log_line', 'Service', 'check_key', 'predict', 'healthz', 'readyz', 'metrics', 'model',
-           'classes', 'legend', 'page', 'docs', 'Envelope', 'SlowClients', 'drop', 'BriefStartup', 'return_memory',
-           'draining', 'lifespan', 'create_app']
+           'while_wanted', 'in_thread', 'private_folder', 'count_together', 'alive', 'living', 'begun', 'Together',
+           'Counts', 'Metrics', 'set_up_log', 'log_line', 'Service', 'check_key', 'predict', 'healthz', 'readyz',
+           'metrics', 'model', 'classes', 'legend', 'page', 'docs', 'Envelope', 'SlowClients', 'drop', 'BriefStartup',
+           'return_memory', 'draining', 'lifespan', 'create_app']
 
 # %% ../nbs/12_api.ipynb #34505d69
 import asyncio, ctypes, hashlib, hmac, importlib.resources, json, logging, math, multiprocessing, os, re, shutil, signal, sys, tempfile, threading, time
@@ -414,6 +414,22 @@ def living(
     for pid in pids: alive(pid) or mark_process_dead(pid, folder)
     return {pid for pid in pids if alive(pid)}
 
+# %% ../nbs/12_api.ipynb #3216d05b
+def begun(
+    file:Path, # of a worker
+) -> bool: # False too when it has just gone
+    "Whether a worker has written to its file."
+    try: return file.stat().st_size > 0
+    except FileNotFoundError: return False
+
+class Together:
+    "The counts in a folder, added up."
+    def __init__(self, folder): self.folder = folder
+
+    def collect(self):
+        "What `prometheus_client` asks of a registry."
+        return MultiProcessCollector.merge([str(f) for f in Path(self.folder).glob("*.db") if begun(f)])
+
 # %% ../nbs/12_api.ipynb #9939c81e
 class Counts:
     "What there is to count."
@@ -434,7 +450,7 @@ class Counts:
         self.workers = gauge("gtsrb_workers", "Processes that answer", multiprocess_mode="livesum"); self.workers.set(1)
         self.ready = gauge("gtsrb_ready", "1 when /readyz says 200 (in every worker)", multiprocess_mode="livemin"); self.ready.set(0)
 
-# %% ../nbs/12_api.ipynb #20d0623f
+# %% ../nbs/12_api.ipynb #613f4b7e
 class Metrics(Counts):
     "What a service counts, and how it is told."
     def model(self, card): self.info.labels(card["name"], card["model"]["sha256"]).set(1)
@@ -449,8 +465,7 @@ class Metrics(Counts):
         "All counts, over all workers, as Prometheus reads them."
         if not self.folder: return prom.generate_latest(self.registry)
         living(self.folder)
-        MultiProcessCollector(together := prom.CollectorRegistry(), str(self.folder))
-        return prom.generate_latest(together)
+        return prom.generate_latest(Together(self.folder))
 
     def close(self):
         "This worker's gauges end with it, and the private folder with the last worker."

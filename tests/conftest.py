@@ -1,7 +1,7 @@
 """What the tests share: an untrained artefact, and a real server on a free port. Tests marked `real` are skipped where the official
 data set is not under GTSRB_HOME; `slow` ones run with `-m slow`."""
-import hashlib, json, os, socket, ssl, subprocess, sys, time
-from contextlib import contextmanager
+import hashlib, json, os, signal, socket, ssl, subprocess, sys, time
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -68,11 +68,11 @@ class Server:
 
 @contextmanager
 def serving(log, /, ready=True, app="gtsrb.api:app", args=(), **settings):
-    "Run uvicorn with these arguments and settings, and end it."
-    port = free_port()
+    "Run uvicorn with these arguments and settings, and end it with all of its workers."
+    port, folder = free_port(), Path(log).parent
     with open(log, "wb") as out:
         process = subprocess.Popen([sys.executable, "-m", "uvicorn", app, "--port", str(port), *args],
-                                   env=environment(**settings), stdout=out, stderr=subprocess.STDOUT, cwd=Path(log).parent)
+                                   env=environment(**settings) | {"TMPDIR": str(folder)}, stdout=out, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True)
     server, until = Server(process, port, Path(log)), time.monotonic() + 30
     try:
         while ready:
@@ -83,5 +83,5 @@ def serving(log, /, ready=True, app="gtsrb.api:app", args=(), **settings):
             time.sleep(0.02)
         yield server
     finally:
-        if process.poll() is None: process.kill()
+        with suppress(ProcessLookupError): os.killpg(process.pid, signal.SIGKILL)
         process.wait(10)
