@@ -6,8 +6,8 @@
 __all__ = ['cv2', 'ERROR_CODES', 'FORMATS', 'MAX_SCANS', 'CONTRASTS', 'PREPROCESS_VERSION', 'ImageError', 'Limits',
            'sniff_format', 'probe_image', 'decode_image', 'load_image', 'square', 'equalise', 'to_input', 'Preprocess']
 
-# %% ../nbs/04_preprocess.ipynb #f7c7434e
-import os, re, stat, struct
+# %% ../nbs/04_preprocess.ipynb #c53bf999
+import os, re, stat, struct, zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,7 +151,34 @@ def probe_image(
     if not complete: raise ImageError("truncated_image", f"the {fmt.upper()} file ends before its image does")
     return fmt, w, h
 
-# %% ../nbs/04_preprocess.ipynb #365f3230
+# %% ../nbs/04_preprocess.ipynb #e8d6071d
+_PICTURE = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"))  # chunks of a PNG that matter
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}                                    # by its colour type
+
+def _png_chunks(data):
+    "Kind, begin and end of each chunk of a PNG that matters."
+    i, kind = 8, b""
+    while i + 8 <= len(data) and kind != b"IEND":
+        length, kind = struct.unpack_from(">I4s", data, i)
+        if kind in _PICTURE: yield kind, i, i + 12 + length
+        i += 12 + length
+
+def _png_overfull(data):
+    "Whether a PNG holds far more data than its picture needs."
+    w, h, bits, colour = struct.unpack_from(">IIBB", data, 16)
+    left, inflate = h * (w * bits * _CHANNELS.get(colour, 4) // 8 + 2) + 2**20, zlib.decompressobj()
+    try:
+        for part in (data[begin+8:end-4] for kind, begin, end in _png_chunks(data) if kind == b"IDAT"):
+            while part and left > 0: left -= len(inflate.decompress(part, 2**20)); part = inflate.unconsumed_tail
+    except zlib.error: return False                                           # for the decoder to say
+    return left <= 0
+
+def _plain_png(data):
+    "A PNG with nothing but its picture; `ImageError` corrupt_image for one that holds far more data than that."
+    if len(data) > 65_536 and _png_overfull(data): raise ImageError("corrupt_image", "the PNG holds more data than its picture")
+    return data[:8] + b"".join(data[begin:end] for _, begin, end in _png_chunks(data))
+
+# %% ../nbs/04_preprocess.ipynb #3887905e
 def _decode_ppm(data):
     "Pixels of a complete PPM or PGM, its maximum scaled to 255."
     w, h, top, start = _ppm_numbers(data)
@@ -167,6 +194,7 @@ def decode_image(
     "Decode a file's bytes; `ImageError` with one of `ERROR_CODES` where that cannot be done."
     fmt, *_ = probe_image(data, limits)
     if fmt == "ppm": return _decode_ppm(data)
+    if fmt == "png": data = _plain_png(data)
     try: image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error: image = None
     if image is None: raise ImageError("corrupt_image", f"the {fmt.upper()} data cannot be decoded")
