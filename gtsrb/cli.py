@@ -147,7 +147,7 @@ def predict(
         if probs: np.save(matrix_file, np.array(matrix))
     if failed: note(f"{failed} of {len(files)} images failed"); raise typer.Exit(1)
 
-# %% ../nbs/13_cli.ipynb #df192bae
+# %% ../nbs/13_cli.ipynb #87899463
 @app.command()
 def serve(
     host:Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -158,7 +158,7 @@ def serve(
     "Start the web service."
     import uvicorn
     if model: os.environ["GTSRB_MODEL"] = model
-    uvicorn.run("gtsrb.api:app", host=host, port=port, workers=workers)
+    uvicorn.run("gtsrb.api:app", host=host, port=port, workers=workers, timeout_worker_healthcheck=2)   # a dead worker is back within 5 s
 
 # %% ../nbs/13_cli.ipynb #629d21a4
 Root = Annotated[Path|None, typer.Option("--root", help="Data folder; GTSRB_HOME or ~/.cache/gtsrb if not given.")]
