@@ -463,7 +463,7 @@ def training_images(
         drawn = drawn[drawn["set"] == "train"]
         return np.concatenate([squares, load_squares(drawn, folder, prepare)]), np.concatenate([labels, drawn["class"].to_numpy()])
 
-# %% ../nbs/07_train.ipynb #c4f8c788
+# %% ../nbs/07_train.ipynb #db3cef8f
 def fit(
     config:TrainConfig=TrainConfig(), # of the run
     root=None,            # data folder; `home()` if None
@@ -486,7 +486,7 @@ def fit(
     if importlib.util.find_spec("tensorflow"): callbacks.append(keras.callbacks.TensorBoard(str(Path(out)/"tensorboard")))
     until = min(stop_after or config.epochs, config.epochs)
     for end in (min(config.small_epochs, until), until):      # one call for each size of picture
-        data.epoch = len(history)
+        if config.small_epochs: data.epoch = len(history)     # since Keras looks at a batch before the epoch begins
         if end > len(history):
             model.fit(data, epochs=end, initial_epoch=len(history), shuffle=False, verbose=verbose, callbacks=callbacks)
     restore(out, model); use_averages(model, plain)
