@@ -235,7 +235,7 @@ def train(
         cfg = dataclasses.replace(cfg, teacher=cfg.teacher or teacher_hashes(master))
     fit(cfg, root, out, stop_after, verbose=1 if sys.stderr.isatty() else 0, on_epoch=lambda row: print(json.dumps(row), flush=True), teacher=master)
 
-# %% ../nbs/13_cli.ipynb #872ef594
+# %% ../nbs/13_cli.ipynb #cbfe59d0
 @app.command()
 def export(
     run:Annotated[Path, typer.Argument(help="Folder of the finished run that ships.")],
@@ -244,13 +244,15 @@ def export(
     name:Annotated[str, typer.Option(help="The artefact's name.")] = "default",
     weights:Annotated[str, typer.Option(help="File in both folders: the weights of an earlier epoch, perhaps.")] = "weights.npz",
     held_out:Annotated[Path|None, typer.Option(help="Also write the calibrating run's probabilities for its held-out tracks: .npz.")] = None,
+    precision:Annotated[str, typer.Option(help="In which the network computes: int8 or float32.")] = "int8",
     root:Root = None,
 ):
     "Write a trained model as an artefact: ONNX and card."
-    from gtsrb.export import export_artefact, held_out_logits, load_run
-    card = export_artefact(run, calibration, out, name, root, weights)
+    from gtsrb.export import export_artefact, held_out_logits, load_run, make_network
+    card = export_artefact(run, calibration, out, name, root, weights, precision)
     if held_out:
-        rows, logits = held_out_logits(load_run(calibration), root)
+        held = load_run(calibration, weights)
+        rows, logits = held_out_logits(held, root, make_network(held, precision, root))
         np.savez_compressed(held_out, path=rows["path"].to_numpy(str), probabilities=softmax(logits, card["temperature"]).astype(np.float32))
     print(f"{out}: {card['model']['bytes'] / 1e6:.1f} MB, temperature {card['temperature']}, "
           f"differs from Keras by {card['parity']['max_abs_difference']:.1g} at most")
