@@ -7,20 +7,21 @@ __all__ = ['MiB', 'request_log', 'log', 'router', 'guarded', 'STATIC', 'SWAGGER'
            'Settings', 'settings_from', 'Refusal', 'malformed', 'busy', 'not_ready', 'on_refusal', 'on_http_error',
            'on_invalid', 'on_crash', 'Upload', 'text_of', 'file_name', 'PartHeaders', 'UploadReader', 'check_field',
            'check_uploads', 'body_too_large', 'reader_for', 'read_uploads', 'cut', 'answer', 'Problem', 'FileError',
-           'Ranked', 'Answer', 'Place', 'ListedAnswer', 'ListedError', 'Answers', 'documented', 'Queue', 'Abandoned',
-           'while_wanted', 'in_thread', 'private_folder', 'count_together', 'alive', 'living', 'begun', 'Together',
-           'Counts', 'Metrics', 'set_up_log', 'log_line', 'Service', 'check_key', 'predict', 'healthz', 'readyz',
-           'metrics', 'model', 'classes', 'legend', 'page', 'docs', 'Envelope', 'SlowClients', 'drop', 'BriefStartup',
-           'return_memory', 'draining', 'lifespan', 'create_app']
+           'Ranked', 'Answer', 'Place', 'ListedAnswer', 'ListedError', 'Answers', 'documented', 'Queue', 'Job',
+           'Batcher', 'private_folder', 'count_together', 'alive', 'living', 'begun', 'Together', 'Counts', 'Metrics',
+           'set_up_log', 'log_line', 'Service', 'check_key', 'predict', 'healthz', 'readyz', 'metrics', 'model',
+           'classes', 'legend', 'page', 'docs', 'Envelope', 'Abandoned', 'SlowClients', 'drop', 'BriefStartup', 'tune',
+           'draining', 'lifespan', 'create_app']
 
-# %% ../nbs/12_api.ipynb #34505d69
+# %% ../nbs/12_api.ipynb #c9b56d11
 import asyncio, ctypes, hashlib, hmac, importlib.resources, json, logging, math, multiprocessing, os, re, shutil, signal, sys, tempfile, threading, time
-from collections import Counter
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
 from functools import lru_cache, partial
+from itertools import repeat
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import unquote
@@ -49,7 +50,7 @@ try:
     from gtsrb.signs import legend_png
 except OpenCVUnavailable as e: raise SystemExit(str(e)) from None
 
-# %% ../nbs/12_api.ipynb #e72093c2
+# %% ../nbs/12_api.ipynb #70847f3f
 MiB = 2**20
 
 @dataclass(frozen=True)
@@ -68,8 +69,9 @@ class Settings:
     answer_seconds: float = 60.0      # for the answer to a body that is there; then 504
     send_seconds: float = 30.0        # for the client to take each 64 KiB of its answer; then the connection ends
     drain_s: float = 1.0              # from SIGTERM to the end of listening, /readyz says 503 meanwhile
-    workers: int = 0                  # requests computed at a time; 0: one per processor
-    threads: int = 0                  # threads within one model call; 0: one per processor
+    workers: int = 0                  # batches computed at a time; 0: one per processor
+    batch: int = 32                   # images in one, of one request or of several
+    threads: int = 1                  # threads within one model call; 0: one per processor
     log: str = "text"                 # a line a request: text (uvicorn's own), json or off
     cors_origins: str = ""            # other origins whose pages may ask, separated by commas or spaces; *: all
     api_key: str = field(default="", repr=False) # what clients must show; empty: nothing
@@ -352,28 +354,81 @@ class Queue:
         try: yield
         finally: self.readers.discard(reader); reader.close(); self.changed(self)
 
-# %% ../nbs/12_api.ipynb #98d7466d
-class Abandoned(Exception): "The client no longer waits for this."
+# %% ../nbs/12_api.ipynb #8849d105
+class Job:
+    "A request's images on their way through the threads."
+    def __init__(self,
+        images:list, # bytes
+        ask:tuple,   # further arguments for the work; only images of the same `ask` share a batch
+        done,        # an `asyncio.Future`
+    ): self.images, self.ask, self.done, self.results, self.next, self.left = images, ask, done, [None] * len(images), 0, len(images)
 
-def while_wanted(images, stop):
-    "The images, until `stop` is set."
-    for image in images:
-        if stop.is_set(): raise Abandoned
-        yield image
+class Batcher:
+    "Threads that take images from all requests in turn."
+    def __init__(self,
+        work,               # (list of bytes, *ask) → list of results
+        threads:int,
+        images:int=16,      # in a batch at most
+        size:int=256*1024,  # of its images together, bytes; a larger image is computed alone
+    ):
+        self.work, self.threads, self.images, self.size = work, threads, images, size
+        self.pool, self.jobs, self.lock, self.busy = ThreadPoolExecutor(threads, "predict"), deque(), threading.Lock(), 0
 
-async def in_thread(
-    pool:ThreadPoolExecutor,
-    work,          # a function of an iterator over images
-    images,        # iterable
-    seconds:float, # to wait for the result, the time in the queue included
-): # what `work` returns; `Refusal` 504 when it takes too long
-    "Run a batch off the event loop."
-    stop = threading.Event()
-    try:
-        async with asyncio.timeout(seconds):
-            return await asyncio.get_running_loop().run_in_executor(pool, work, while_wanted(images, stop))
-    except TimeoutError: raise Refusal(504, "answer_too_slow", f"no answer within {seconds:g} s") from None
-    finally: stop.set()
+    async def __call__(self,
+        images:list,   # bytes
+        ask:tuple,     # further arguments for the work
+        seconds:float, # to wait for the results, the time in the queue included
+    ) -> list: # a result an image; `Refusal` 504 when it takes too long
+        "Results for a request's images, computed in threads."
+        if not images: return []
+        loop = asyncio.get_running_loop()
+        job = Job(images, ask, loop.create_future())
+        with self.lock:
+            self.jobs.append(job)
+            more = min(self.threads - self.busy, math.ceil(len(images) / self.images)); self.busy += more
+        for _ in range(more): self.pool.submit(self.run, loop)
+        try:
+            async with asyncio.timeout(seconds): return await job.done
+        except TimeoutError: raise Refusal(504, "answer_too_slow", f"no answer within {seconds:g} s") from None
+
+    def run(self, loop):
+        "Compute batches until nothing is left."
+        while batch := self.take():
+            try: results = self.work([job.images[i] for job, i in batch], *batch[0][0].ask)
+            except Exception as e: results = repeat(e)
+            if ended := self.sort(batch, results): loop.call_soon_threadsafe(self.deliver, ended)
+
+    def take(self):
+        "The next batch, as (job, index); empty when nothing is left."
+        batch, room = [], self.size
+        with self.lock:
+            while self.jobs and len(batch) < self.images and room > 0:
+                job = self.jobs[0]
+                if job.done.done(): self.jobs.popleft(); continue                # nobody waits for it any more
+                if batch and (job.ask != batch[0][0].ask or len(job.images[job.next]) > room): break
+                while job.next < len(job.images) and len(batch) < self.images and (room >= len(job.images[job.next]) or not batch):
+                    batch.append((job, job.next)); room -= len(job.images[job.next]); job.next += 1
+                self.jobs.popleft()
+                if job.next < len(job.images): self.jobs.append(job)             # behind the others
+            if not batch: self.busy -= 1
+        return batch
+
+    def sort(self, batch, results):
+        "Put results where they belong; the jobs that are complete now."
+        with self.lock:
+            for (job, i), result in zip(batch, results): job.results[i] = result; job.left -= 1
+            return {job for job, _ in batch if not job.left}
+
+    def deliver(self, jobs):
+        "Hand results to their requests (on the event loop)."
+        for job in jobs:
+            if job.done.done(): continue
+            if e := next((r for r in job.results if isinstance(r, Exception)), None): job.done.set_exception(e)
+            else: job.done.set_result(job.results)
+
+    def close(self):
+        "Wait for what is being computed."
+        self.pool.shutdown()
 
 # %% ../nbs/12_api.ipynb #6aeb8463
 def private_folder() -> Path|None: # None for a process on its own
@@ -430,7 +485,7 @@ class Together:
         "What `prometheus_client` asks of a registry."
         return MultiProcessCollector.merge([str(f) for f in Path(self.folder).glob("*.db") if begun(f)])
 
-# %% ../nbs/12_api.ipynb #9939c81e
+# %% ../nbs/12_api.ipynb #560ea81d
 class Counts:
     "What there is to count."
     def __init__(self):
@@ -442,7 +497,8 @@ class Counts:
         self.seconds = prom.Histogram("gtsrb_request_seconds", "From first byte to answer", ["path"], registry=r)
         self.images = prom.Counter("gtsrb_images", "Images by outcome: ok or an error code", ["outcome"], registry=r)
         self.classes = prom.Counter("gtsrb_predictions", "Predictions by class", ["class_id"], registry=r)
-        self.batch_seconds = prom.Histogram("gtsrb_batch_seconds", "Decoding and inference of a request's images", registry=r)
+        self.batch_seconds = prom.Histogram("gtsrb_batch_seconds", "Decoding and inference of a batch", registry=r)
+        self.batch_images = prom.Histogram("gtsrb_batch_images", "Images computed together", buckets=(1, 2, 4, 8, 16, 32, 64), registry=r)
         gauge = partial(prom.Gauge, registry=r)
         self.info = gauge("gtsrb_model_info", "The model that answers", ["name", "sha256"], multiprocess_mode="livemax")
         self.in_flight = gauge("gtsrb_in_flight", "Requests being read, waiting or answered", multiprocess_mode="livesum")
@@ -498,7 +554,7 @@ def log_line(
     line = dict(time=now, method=scope["method"], path=scope["path"][:200], status=status, seconds=round(seconds, 4), bytes=size)
     return json.dumps(line | scope.get("state", {}).get("facts", {}))
 
-# %% ../nbs/12_api.ipynb #9b03bf51
+# %% ../nbs/12_api.ipynb #d6066235
 log = logging.getLogger("uvicorn.error")
 
 class Service:
@@ -507,8 +563,9 @@ class Service:
         settings:Settings,
         predictor:Predictor|None=None, # None: loaded at start-up from `settings.model`
     ):
-        self.settings, self.predictor, self.pool, self.state = settings, predictor, None, "starting"
+        self.settings, self.predictor, self.state = settings, predictor, "starting"
         self.metrics = Metrics(); self.queue = Queue(settings, self.metrics.queue)
+        self.batcher = Batcher(self.work, settings.workers or usable_cpus(), settings.batch)
 
     def now(self,
         state:str, # starting, ready, failed or draining
@@ -519,20 +576,22 @@ class Service:
     async def start(self):
         "Load the model in a thread; `ArtefactError` where it cannot be."
         s = self.settings
-        self.pool = ThreadPoolExecutor(s.workers or usable_cpus(), "predict")
-        load = partial(Predictor, s.model, s.threads, Limits(s.max_file_bytes, s.max_pixels, s.max_side))
-        if self.predictor is None: self.predictor = await asyncio.get_running_loop().run_in_executor(self.pool, load)
+        load = partial(Predictor, s.model, s.threads or None, Limits(s.max_file_bytes, s.max_pixels, s.max_side))
+        if self.predictor is None: self.predictor = await asyncio.to_thread(load)
         self.metrics.model(self.predictor.card)
 
     async def predict(self,
         images,       # list of bytes
         top_k:int=1,  # candidates per image
     ) -> list: # of `Prediction` or `PredictionError`; `Refusal` 503 without a model, 504 when it takes too long
-        "Predictions, computed in a thread."
+        "Predictions, computed in threads."
         if self.predictor is None: raise not_ready()
-        def work(wanted):
-            with self.metrics.batch_seconds.time(): return self.predictor.predict(wanted, top_k)
-        return await in_thread(self.pool, work, images, self.settings.answer_seconds)
+        return await self.batcher(images, (top_k,), self.settings.answer_seconds)
+
+    def work(self, images, top_k):
+        "What a thread does with a batch."
+        self.metrics.batch_images.observe(len(images))
+        with self.metrics.batch_seconds.time(): return self.predictor.predict(images, top_k)
 
     async def warm_up(self):
         "Answer a first image; only then is the service ready."
@@ -671,8 +730,10 @@ class Envelope:
         self.service.metrics.seconds.labels(path).observe(seconds)
         if self.service.settings.log == "json": request_log.info(log_line(scope, status, seconds, size))
 
-# %% ../nbs/12_api.ipynb #479a44c0
+# %% ../nbs/12_api.ipynb #61b2054c
 PIECE, LINGER = 65_536, 2.0   # of an answer, bytes; for a client that still sends, seconds
+
+class Abandoned(Exception): "The client no longer takes its answer."
 
 class SlowClients:
     "ASGI middleware: neither a body without end nor an answer that nobody takes holds a connection."
@@ -725,12 +786,15 @@ class BriefStartup:
             await send(message | {"message": reason} if kind.endswith("ArtefactError") else message)
         await self.app(scope, receive, brief)
 
-# %% ../nbs/12_api.ipynb #dfaec354
-def return_memory():
-    "Have large buffers go back to the system when they are freed, where the C library (glibc) can be told."
-    with suppress(OSError, AttributeError, TypeError): ctypes.CDLL(None).mallopt(-3, MiB)   # M_MMAP_THRESHOLD
+# %% ../nbs/12_api.ipynb #65a58f44
+def tune():
+    "Have large buffers go back to the system when they are freed, where the C library (glibc) can be told; and threads take turns sooner."
+    sys.setswitchinterval(0.0005)
+    with suppress(OSError, AttributeError, TypeError):
+        c = ctypes.CDLL(None)
+        c.mallopt(-3, MiB); c.mallopt(-1, 4 * MiB)   # M_MMAP_THRESHOLD; M_TRIM_THRESHOLD, which would be smaller than a batch
 
-# %% ../nbs/12_api.ipynb #f73f0027
+# %% ../nbs/12_api.ipynb #f4978330
 @contextmanager
 def draining(
     service:Service,
@@ -750,13 +814,13 @@ def draining(
 async def lifespan(app):
     "From the first to the last moment of a process."
     service = app.state.service
-    set_up_log(service.settings.log); return_memory()
+    set_up_log(service.settings.log); tune()
     await service.start()
     first = asyncio.create_task(service.warm_up())
     with draining(service): yield
     service.now("draining")
     await first
-    service.pool.shutdown()
+    service.batcher.close()
     service.metrics.close()
 
 # %% ../nbs/12_api.ipynb #440387a5

@@ -147,7 +147,7 @@ def predict(
         if probs: np.save(matrix_file, np.array(matrix))
     if failed: note(f"{failed} of {len(files)} images failed"); raise typer.Exit(1)
 
-# %% ../nbs/13_cli.ipynb #87899463
+# %% ../nbs/13_cli.ipynb #988f2fc2
 @app.command()
 def serve(
     host:Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -157,7 +157,9 @@ def serve(
 ):
     "Start the web service."
     import uvicorn
+    from gtsrb.predict import usable_cpus
     if model: os.environ["GTSRB_MODEL"] = model
+    os.environ.setdefault("GTSRB_WORKERS", str(max(1, usable_cpus() // workers)))   # threads that compute, in each process
     uvicorn.run("gtsrb.api:app", host=host, port=port, workers=workers, timeout_worker_healthcheck=2)   # a dead worker is back within 5 s
 
 # %% ../nbs/13_cli.ipynb #629d21a4
