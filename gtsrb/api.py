@@ -7,11 +7,11 @@ __all__ = ['MiB', 'request_log', 'log', 'router', 'guarded', 'STATIC', 'SWAGGER'
            'Settings', 'settings_from', 'Refusal', 'malformed', 'busy', 'not_ready', 'on_refusal', 'on_http_error',
            'on_invalid', 'on_crash', 'Upload', 'text_of', 'file_name', 'PartHeaders', 'UploadReader', 'check_field',
            'check_uploads', 'body_too_large', 'reader_for', 'read_uploads', 'cut', 'answer', 'Problem', 'FileError',
-           'Ranked', 'Answer', 'Place', 'ListedAnswer', 'ListedError', 'Answers', 'documented', 'Queue', 'Job',
-           'Batcher', 'private_folder', 'count_together', 'alive', 'living', 'begun', 'Together', 'Counts', 'Metrics',
-           'set_up_log', 'log_line', 'Service', 'check_key', 'predict', 'healthz', 'readyz', 'metrics', 'model',
-           'classes', 'legend', 'page', 'docs', 'Envelope', 'Abandoned', 'SlowClients', 'drop', 'BriefStartup', 'tune',
-           'draining', 'lifespan', 'create_app']
+           'Ranked', 'Answer', 'Explained', 'Place', 'ListedAnswer', 'ListedError', 'Answers', 'documented', 'Queue',
+           'Job', 'Batcher', 'private_folder', 'count_together', 'alive', 'living', 'begun', 'Together', 'Counts',
+           'Metrics', 'set_up_log', 'log_line', 'Service', 'check_key', 'predict', 'explain', 'healthz', 'readyz',
+           'metrics', 'model', 'classes', 'legend', 'page', 'docs', 'Envelope', 'Abandoned', 'SlowClients', 'drop',
+           'BriefStartup', 'tune', 'draining', 'lifespan', 'create_app']
 
 # %% ../nbs/12_api.ipynb #c9b56d11
 import asyncio, ctypes, hashlib, hmac, importlib.resources, json, logging, math, multiprocessing, os, re, shutil, signal, sys, tempfile, threading, time
@@ -287,7 +287,7 @@ def answer(
     top = [{"class": c.class_id, "name": c.name, "confidence": cut(c.confidence)} for c in result.top]
     return short | {"name": result.name, "top": top}
 
-# %% ../nbs/12_api.ipynb #2c20a2d1
+# %% ../nbs/12_api.ipynb #6a75054e
 class Problem(BaseModel):
     code: str = Field(examples=["truncated_image"])
     message: str
@@ -301,6 +301,11 @@ class Answer(BaseModel):
     confidence: float = Field(ge=0, le=1, description="probability, cut to four decimals", examples=[0.9998])
     name: str|None = Field(None, description="with top_k")
     top: list[Ranked]|None = Field(None, description="with top_k")
+class Explained(BaseModel):
+    class_: int = Field(alias="class", ge=0, lt=NUM_CLASSES, description="the class that is explained", examples=[9])
+    name: str
+    confidence: float = Field(ge=0, le=1, description="its probability, cut to four decimals", examples=[0.9998])
+    heat: list[list[float]] = Field(description="row by row, 0 to 1: how much the class hangs on each part of the picture")
 class Place(BaseModel):
     index: int = Field(ge=0, description="place in the upload")
     filename: str
@@ -354,29 +359,28 @@ class Queue:
         try: yield
         finally: self.readers.discard(reader); reader.close(); self.changed(self)
 
-# %% ../nbs/12_api.ipynb #8849d105
+# %% ../nbs/12_api.ipynb #604fabde
 class Job:
     "A request's images on their way through the threads."
     def __init__(self,
         images:list, # bytes
-        ask:tuple,   # further arguments for the work; only images of the same `ask` share a batch
+        ask:tuple,   # a function, (list of bytes, *more) → list of results, and more; only images of the same `ask` share a batch
         done,        # an `asyncio.Future`
     ): self.images, self.ask, self.done, self.results, self.next, self.left = images, ask, done, [None] * len(images), 0, len(images)
 
 class Batcher:
     "Threads that take images from all requests in turn."
     def __init__(self,
-        work,               # (list of bytes, *ask) → list of results
         threads:int,
         images:int=16,      # in a batch at most
         size:int=256*1024,  # of its images together, bytes; a larger image is computed alone
     ):
-        self.work, self.threads, self.images, self.size = work, threads, images, size
+        self.threads, self.images, self.size = threads, images, size
         self.pool, self.jobs, self.lock, self.busy = ThreadPoolExecutor(threads, "predict"), deque(), threading.Lock(), 0
 
     async def __call__(self,
         images:list,   # bytes
-        ask:tuple,     # further arguments for the work
+        ask:tuple,     # what to do with them, as in `Job`
         seconds:float, # to wait for the results, the time in the queue included
     ) -> list: # a result an image; `Refusal` 504 when it takes too long
         "Results for a request's images, computed in threads."
@@ -394,7 +398,8 @@ class Batcher:
     def run(self, loop):
         "Compute batches until nothing is left."
         while batch := self.take():
-            try: results = self.work([job.images[i] for job, i in batch], *batch[0][0].ask)
+            work, *more = batch[0][0].ask
+            try: results = work([job.images[i] for job, i in batch], *more)
             except Exception as e: results = repeat(e)
             if ended := self.sort(batch, results): loop.call_soon_threadsafe(self.deliver, ended)
 
@@ -554,7 +559,7 @@ def log_line(
     line = dict(time=now, method=scope["method"], path=scope["path"][:200], status=status, seconds=round(seconds, 4), bytes=size)
     return json.dumps(line | scope.get("state", {}).get("facts", {}))
 
-# %% ../nbs/12_api.ipynb #d6066235
+# %% ../nbs/12_api.ipynb #39118624
 log = logging.getLogger("uvicorn.error")
 
 class Service:
@@ -565,7 +570,7 @@ class Service:
     ):
         self.settings, self.predictor, self.state = settings, predictor, "starting"
         self.metrics = Metrics(); self.queue = Queue(settings, self.metrics.queue)
-        self.batcher = Batcher(self.work, settings.workers or usable_cpus(), settings.batch)
+        self.batcher = Batcher(settings.workers or usable_cpus(), settings.batch)
 
     def now(self,
         state:str, # starting, ready, failed or draining
@@ -586,12 +591,27 @@ class Service:
     ) -> list: # of `Prediction` or `PredictionError`; `Refusal` 503 without a model, 504 when it takes too long
         "Predictions, computed in threads."
         if self.predictor is None: raise not_ready()
-        return await self.batcher(images, (top_k,), self.settings.answer_seconds)
+        return await self.batcher(images, (self.classify, top_k), self.settings.answer_seconds)
 
-    def work(self, images, top_k):
+    def classify(self, images, top_k):
         "What a thread does with a batch."
         self.metrics.batch_images.observe(len(images))
         with self.metrics.batch_seconds.time(): return self.predictor.predict(images, top_k)
+
+    async def explain(self,
+        image:bytes,
+        class_id:int|None, # None: the one that is predicted
+        cells:int,         # a side of the map
+    ): # (`Prediction`, (cells, cells) array), or `PredictionError`
+        "A prediction, and where it looked."
+        if self.predictor is None: raise not_ready()
+        found, = await self.batcher([image], (self.look, class_id, cells), self.settings.answer_seconds)
+        return found
+
+    def look(self, images, class_id, cells):
+        "What a thread does with pictures that are to be explained."
+        found = self.predictor.predict(images, NUM_CLASSES)
+        return [f if isinstance(f, PredictionError) else (f, self.predictor.heat(i, class_id, cells)) for i, f in zip(images, found)]
 
     async def warm_up(self):
         "Answer a first image; only then is the service ready."
@@ -642,6 +662,30 @@ async def predict(
     status = 422 if failed == len(results) else 200
     if format == "list": return JSONResponse([dict(index=i, filename=u.name) | a for i, (u, a) in enumerate(zip(uploads, answers))], status)
     return JSONResponse({u.name: a for u, a in zip(uploads, answers)}, status)
+
+# %% ../nbs/12_api.ipynb #748c48f8
+_ONE = {"multipart/form-data": {"schema": dict(type="object", required=["files"], properties=dict(files=dict(_FILES, maxItems=1)))}}
+_EXPLAINED = _RESPONSES | {
+    200: documented("where the model looked", {"class": 9, "name": "No passing", "confidence": 0.9998, "heat": [[0, 0.2], [1, 0.4]]}, Explained),
+    422: documented("the picture cannot be read; or there is none, or more than one; or a parameter is out of range", {"error": {"code": "too_many_pictures", "message": "one picture at a time"}})}
+
+@guarded.post("/explain", tags=["prediction"], responses=_EXPLAINED, openapi_extra={"requestBody": {"required": True, "content": _ONE}})
+async def explain(
+    request:Request,
+    class_:Annotated[int|None, Query(alias="class", ge=0, lt=NUM_CLASSES, description="the class to explain; without it the one that is predicted")]=None,
+    cells:Annotated[int, Query(ge=1, le=16, description="a side of the map")]=8,
+):
+    "Where did the model look? What the odds of a class lose when a part of the picture is blurred away."
+    service = request.app.state.service
+    reader = reader_for(request, service.settings)
+    with service.queue.place(reader):
+        uploads = check_uploads(await read_uploads(request, reader, service.queue), False)
+        if len(uploads) > 1: raise Refusal(422, "too_many_pictures", "one picture at a time")
+        found = uploads[0].error or await service.explain(uploads[0].data, class_, cells)
+    if isinstance(found, PredictionError): raise Refusal(422, found.code, found.message)
+    prediction, heat = found
+    c = next(c for c in prediction.top if class_ in (None, c.class_id))
+    return JSONResponse({"class": c.class_id, "name": c.name, "confidence": cut(c.confidence), "heat": heat.round(3).tolist()})
 
 # %% ../nbs/12_api.ipynb #abeceaad
 @router.head("/healthz", include_in_schema=False)

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['ARTEFACTS', 'CARD_FORMAT', 'CHUNK', 'ArtefactError', 'artefact_folder', 'check_card', 'read_artefact', 'usable_cpus',
            'open_session', 'Candidate', 'Prediction', 'PredictionError', 'Model', 'Ensemble', 'each_image',
-           'read_square', 'best', 'Predictor']
+           'read_square', 'best', 'veiled', 'heat_map', 'Predictor']
 
-# %% ../nbs/11_predict.ipynb #9b6279f8
+# %% ../nbs/11_predict.ipynb #81f06c19
 import hashlib, importlib.resources, json, math, os
 from dataclasses import dataclass
 from itertools import islice
@@ -19,7 +19,7 @@ import numpy as np
 from .core import NUM_CLASSES, softmax  # before ONNX Runtime: it switches its telemetry off
 import onnxruntime as ort
 
-from .preprocess import CONTRASTS, PREPROCESS_VERSION, ImageError, Limits, Preprocess
+from .preprocess import CONTRASTS, PREPROCESS_VERSION, ImageError, Limits, Preprocess, cv2
 
 # %% ../nbs/11_predict.ipynb #2c548774
 ARTEFACTS = ("default", "lite")  # the names that may ship with the package
@@ -106,7 +106,7 @@ class PredictionError:
     code: str     # one of `preprocess.ERROR_CODES`, unreadable_file or unsupported_input
     message: str  # what is wrong, in one sentence
 
-# %% ../nbs/11_predict.ipynb #b426edeb
+# %% ../nbs/11_predict.ipynb #8f21637a
 class Model:
     "An artefact, opened: square pictures in, probabilities out. Threads may share it."
     def __init__(self,
@@ -124,13 +124,13 @@ class Model:
 
     def __call__(self,
         squares:np.ndarray, # (n, s, s, 3) uint8 RGB, from `preprocess.squares`
-    ) -> np.ndarray: # (n, 43) float32, rows sum to 1
+    ) -> np.ndarray: # (n, 43) float64, rows sum to 1
         "Calibrated probabilities."
         logits, = self.session.run(["logits"], {"image": self.preprocess(squares)})
         if logits.shape != (len(squares), NUM_CLASSES): raise ValueError(f"logits of shape {logits.shape}")
-        return softmax(logits, self.card["temperature"]).astype(np.float32)
+        return softmax(logits, self.card["temperature"])
 
-# %% ../nbs/11_predict.ipynb #191994e3
+# %% ../nbs/11_predict.ipynb #c1bd548c
 class Ensemble:
     "Artefacts that answer together: the mean of their probabilities."
     def __init__(self,
@@ -146,9 +146,9 @@ class Ensemble:
 
     def __call__(self,
         squares:np.ndarray, # (n, s, s, 3) uint8 RGB, from `preprocess.squares`
-    ) -> np.ndarray: # (n, 43) float32, rows sum to 1
+    ) -> np.ndarray: # (n, 43) float64, rows sum to 1
         "Mean of the members' calibrated probabilities."
-        return np.mean([m(squares) for m in self.members], axis=0, dtype=np.float32)
+        return np.mean([m(squares) for m in self.members], axis=0)
 
 # %% ../nbs/11_predict.ipynb #95d2b9d7
 CHUNK = 64  # images that are decoded and run together
@@ -181,7 +181,35 @@ def best(
     top = tuple(Candidate(int(i), names[i], float(row[i])) for i in np.argsort(-row, kind="stable")[:top_k])
     return Prediction(*top[0], top)
 
-# %% ../nbs/11_predict.ipynb #f74786a1
+# %% ../nbs/11_predict.ipynb #4fdefd64
+def veiled(
+    square:np.ndarray, # (s, s, 3) uint8
+    cells:int=8,       # a side
+) -> np.ndarray: # (cells², s, s, 3) uint8, row by row
+    "The picture once for each cell, with that cell and half of its neighbours blurred away."
+    edges = (np.arange(-1, 2 * cells + 2) * len(square) / (2 * cells)).round().astype(int).clip(0, len(square))
+    out, blurred = np.repeat(square[None], cells * cells, 0), cv2.GaussianBlur(square, (0, 0), len(square) / 6)
+    for k, picture in enumerate(out):
+        (y, y2), (x, x2) = ((edges[2 * i], edges[2 * i + 4]) for i in divmod(k, cells))
+        picture[y:y2, x:x2] = blurred[y:y2, x:x2]
+    return out
+
+def heat_map(
+    model,                  # a `Model` or an `Ensemble`
+    square:np.ndarray,      # (s, s, 3) uint8 RGB
+    class_id:int|None=None, # 0 to 42; None: the class that is predicted
+    cells:int=8,            # a side
+) -> np.ndarray: # (cells, cells) float32, 0 to 1
+    "What the odds of a class lose when a part of the picture is blurred away; the greatest loss is 1."
+    if class_id is not None and not 0 <= class_id < NUM_CLASSES: raise ValueError(f"class_id is 0 to {NUM_CLASSES-1}, not {class_id}")
+    if not 1 <= cells <= len(square) // 2: raise ValueError(f"cells is 1 to {len(square) // 2}, not {cells}")
+    p = model(np.concatenate([square[None], veiled(square, cells)]))
+    k = p[0].argmax() if class_id is None else class_id
+    odds = np.log(p[:, k] + 1e-300) - np.log(np.delete(p, k, axis=1).sum(axis=1) + 1e-300)
+    loss = (odds[0] - odds[1:]).clip(0).reshape(cells, cells)
+    return (loss / (loss.max() or 1)).astype(np.float32)
+
+# %% ../nbs/11_predict.ipynb #f64b0800
 class Predictor:
     "An artefact (or several, averaged), ready to answer for images of any kind. Threads may share it."
     def __init__(self,
@@ -197,7 +225,7 @@ class Predictor:
         squares:np.ndarray, # (n, s, s, 3) uint8 RGB, from `preprocess.squares`
     ) -> np.ndarray: # (n, 43) float32, rows sum to 1
         "Calibrated probabilities of square pictures."
-        return self.model(squares)
+        return self.model(squares).astype(np.float32)
 
     def probabilities(self,
         images, # iterable of bytes, paths or (h, w, 3) uint8 RGB arrays
@@ -219,3 +247,12 @@ class Predictor:
             rows = iter(self(np.stack(good)) if good else ())
             out += [best(next(rows), self.card["classes"], top_k) if isinstance(s, np.ndarray) else s for s in squares]
         return out
+
+    def heat(self,
+        image,                   # bytes, a path or (h, w, 3) uint8 RGB; one that cannot be read raises as in `load_image`
+        class_id:int|None=None,  # the class that is asked for, 0 to 42; None: the one that is predicted
+        cells:int=8,             # a side of the map
+    ) -> np.ndarray: # (cells, cells) float32, 0 to 1: how much the class hangs on each part of the picture, the most important part being 1
+        "Where the model looks: what the odds of a class lose when a part of the picture is blurred away."
+        square = self.preprocess.squares([image], self.limits)[0]
+        return heat_map(self.model, square, class_id, cells)
