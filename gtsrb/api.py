@@ -511,10 +511,10 @@ class Counts:
         self.workers = gauge("gtsrb_workers", "Processes that answer", multiprocess_mode="livesum"); self.workers.set(1)
         self.ready = gauge("gtsrb_ready", "1 when /readyz says 200 (in every worker)", multiprocess_mode="livemin"); self.ready.set(0)
 
-# %% ../nbs/12_api.ipynb #613f4b7e
+# %% ../nbs/12_api.ipynb #8df32f86
 class Metrics(Counts):
     "What a service counts, and how it is told."
-    def model(self, card): self.info.labels(card["name"], card["model"]["sha256"]).set(1)
+    def model(self, card): self.info.clear(); self.info.labels(card["name"], card["model"]["sha256"]).set(1)
     def queue(self, queue): self.in_flight.set(len(queue)); self.held.set(queue.held)
 
     def count(self, results):
@@ -559,7 +559,7 @@ def log_line(
     line = dict(time=now, method=scope["method"], path=scope["path"][:200], status=status, seconds=round(seconds, 4), bytes=size)
     return json.dumps(line | scope.get("state", {}).get("facts", {}))
 
-# %% ../nbs/12_api.ipynb #39118624
+# %% ../nbs/12_api.ipynb #bdc03c3f
 log = logging.getLogger("uvicorn.error")
 
 class Service:
@@ -579,10 +579,16 @@ class Service:
         self.state = state; self.metrics.ready.set(state == "ready")
 
     async def start(self):
-        "Load the model in a thread; `ArtefactError` where it cannot be."
+        "Load the model; `ArtefactError` where it cannot be."
+        if self.predictor is None: await self.use(self.settings.model)
+        else: self.metrics.model(self.predictor.card)
+
+    async def use(self,
+        model:str, # an artefact's name or folder
+    ):
+        "Load an artefact in a thread, and answer with it from then on; `ArtefactError` where it cannot be loaded."
         s = self.settings
-        load = partial(Predictor, s.model, s.threads or None, Limits(s.max_file_bytes, s.max_pixels, s.max_side))
-        if self.predictor is None: self.predictor = await asyncio.to_thread(load)
+        self.predictor = await asyncio.to_thread(Predictor, model, s.threads or None, Limits(s.max_file_bytes, s.max_pixels, s.max_side))
         self.metrics.model(self.predictor.card)
 
     async def predict(self,

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['app', 'data_app', 'study_app', 'EXPECTED', 'Root', 'Storage', 'note', 'version', 'options', 'explain', 'main',
-           'find_images', 'Format', 'StudyFormat', 'csv_header', 'csv_row', 'probability_row', 'batches',
-           'progress_bar', 'predict', 'serve', 'download', 'verify', 'data_info', 'read_config', 'train', 'export',
+           'Format', 'StudyFormat', 'csv_header', 'csv_row', 'probability_row', 'Engine', 'progress_bar', 'answers',
+           'on_cluster', 'predict', 'serve', 'download', 'verify', 'data_info', 'read_config', 'train', 'export',
            'evaluate', 'study_run', 'Comparison', 'committed_trials', 'study_compare', 'study_show', 'info']
 
-# %% ../nbs/13_cli.ipynb #596a7fa3
+# %% ../nbs/13_cli.ipynb #4bb4d406
 import contextlib, csv, importlib, itertools, json, os, sys
 from enum import Enum
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from .core import IMAGE_SUFFIXES, NUM_CLASSES, OpenCVUnavailable, home, softmax
+from .core import NUM_CLASSES, OpenCVUnavailable, home, softmax
 
 # %% ../nbs/13_cli.ipynb #bbf1aeea
 app = typer.Typer(name="gtsrb", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
@@ -59,21 +59,7 @@ def main():
         if (message := explain(e)) is None or os.environ.get("GTSRB_DEBUG"): raise
         note(f"gtsrb: {message}"); sys.exit(1)
 
-# %% ../nbs/13_cli.ipynb #4ad5d894
-def find_images(
-    paths:list[Path], # files and folders
-): # yields `Path`s: files as given, folders walked in sorted order
-    "The images that a list of paths means."
-    for p in paths:
-        if not p.is_dir(): yield p; continue
-        failed = []
-        for folder, subfolders, names in os.walk(p, onerror=lambda e: failed.append(Path(e.filename))):
-            subfolders.sort()
-            yield from failed; failed.clear()            # a folder that cannot be read is named like a file that cannot
-            yield from (Path(folder)/n for n in sorted(names) if n.lower().endswith(IMAGE_SUFFIXES))
-        yield from failed
-
-# %% ../nbs/13_cli.ipynb #3c8c4405
+# %% ../nbs/13_cli.ipynb #1a480c48
 class Format(str, Enum):
     "Of the table that `gtsrb predict` writes."
     csv = "csv"
@@ -90,7 +76,7 @@ def csv_header(top_k:int) -> list:
     return ["path", "class", "name", "confidence", "error", *more]
 
 def csv_row(
-    path:Path,
+    path:str,   # what the image goes by
     result,     # `Prediction` or `PredictionError`
     top_k:int,  # candidates
 ) -> list:
@@ -105,47 +91,73 @@ def probability_row(result) -> np.ndarray: # (43,) float32, NaN for an error
     if not hasattr(result, "code"): row[[c.class_id for c in result.top]] = [c.confidence for c in result.top]
     return row
 
-# %% ../nbs/13_cli.ipynb #c5bad2c8
-def batches(items, size:int=256):
-    "Lists of up to `size` items."
-    it = iter(items)
-    while batch := list(itertools.islice(it, size)): yield batch
+# %% ../nbs/13_cli.ipynb #83f9433d
+class Engine(str, Enum):
+    "Where `gtsrb predict` computes."
+    local = "local"
+    processes = "processes"
+    ray = "ray"
 
-def progress_bar(items, title:str):
-    "`items`, with a progress bar on a terminal."
+def progress_bar(items, title:str, total=None):
+    "`items`, with a progress bar on a terminal; `total()` says of how many, or None."
     if not sys.stderr.isatty(): return items
     from rich.console import Console
     from rich.progress import track
-    return track(items, title, console=Console(stderr=True), transient=True)
+    return track(items, title, total() if total else len(items), console=Console(stderr=True), transient=True)
 
-# %% ../nbs/13_cli.ipynb #90bf2e68
+def answers(
+    paths:list[str],     # sources
+    engine:Engine,       # not ray
+    url:str|None,        # of a running service; None: compute here
+    model:list[str]|None,
+    top_k:int,           # candidates
+    workers:int|None,    # processes
+): # iterator over (name, `Prediction` or `PredictionError`), in order; `ValueError` where there is no image
+    "What the images are, whoever computes it."
+    from gtsrb import scale
+    if url: from gtsrb.client import Client; found = Client(url).answers(scale.batches_of(paths), top_k)
+    elif engine is Engine.local: found = scale.in_process(paths, model or None, top_k)
+    else: found = scale.in_processes(paths, model or None, top_k, workers)
+    if (first := next(found, None)) is None: raise ValueError(f"no image under {', '.join(paths)}")
+    return progress_bar(itertools.chain([first], found), "predict", lambda: scale.count(paths))
+
+def on_cluster(paths, out, model, top_k, workers):
+    "`--engine ray`: answers as Parquet."
+    from gtsrb.scale import with_ray
+    done = with_ray(paths, out, model, top_k, workers, progress=sys.stderr.isatty())
+    if not done["images"]: raise ValueError(f"no image under {', '.join(paths)}")
+    if done["failed"]: note(f"{done['failed']} of {done['images']} images failed"); raise typer.Exit(1)
+
+# %% ../nbs/13_cli.ipynb #63067499
 @app.command()
 def predict(
-    paths:Annotated[list[Path], typer.Argument(help="Images, and folders of images.")],
-    out:Annotated[Path|None, typer.Option(help="Write the table here instead of to standard output.")] = None,
+    paths:Annotated[list[str], typer.Argument(help="Images, folders of images, Parquet files, tar shards, or addresses of these (s3://…).")],
+    out:Annotated[str|None, typer.Option(help="Write the table here instead of to standard output; with --engine ray a folder of Parquet files.")] = None,
     top_k:Annotated[int, typer.Option(min=1, max=NUM_CLASSES, help="Best guesses for each image.")] = 1,
     format:Annotated[Format, typer.Option(help="csv, or the benchmark's own filename;class.")] = Format.csv,
     probs:Annotated[Path|None, typer.Option(help="Also write all probabilities, (n, 43) float32, as a .npy file; failed images are NaN.")] = None,
     model:Annotated[list[str]|None, typer.Option(help="default, lite or an artefact's folder; several are averaged.")] = None,
+    engine:Annotated[Engine, typer.Option(help="One process, several, or a Ray cluster (RAY_ADDRESS; or one on this machine).")] = Engine.local,
+    workers:Annotated[int|None, typer.Option(min=1, help="Processes, or actors of the cluster; one a processor if not given.")] = None,
+    url:Annotated[str|None, typer.Option(help="Ask a running service instead of computing here.")] = None,
 ):
     "What is on these pictures?"
-    from gtsrb.predict import Predictor
-    predictor, files = Predictor(model or None), list(find_images(paths))
-    if not files: raise ValueError(f"no image under {', '.join(map(str, paths))}")
-    failed, matrix = 0, []
+    if engine is Engine.ray:
+        if not out or url or probs or format is not Format.csv or len(model or []) > 1: raise typer.BadParameter("--engine ray needs --out FOLDER, and knows neither --url, --probs, --format nor several models")
+        return on_cluster(paths, out, model[0] if model else None, top_k, workers)
+    failed, n, matrix, found = 0, 0, [], answers(paths, engine, url, model, NUM_CLASSES if probs else top_k, workers)
     matrix_file = open(probs, "wb") if probs else contextlib.nullcontext()           # fail before the work, not after it
     if not out: sys.stdout.reconfigure(errors="surrogateescape")                      # file names need not be UTF-8
     with matrix_file, open(out, "w", newline="", encoding="utf-8", errors="surrogateescape") if out else contextlib.nullcontext(sys.stdout) as f:
         table = csv.writer(f, delimiter=";" if format is Format.gtsrb else ",", lineterminator="\n")
         if format is Format.csv: table.writerow(csv_header(top_k))
-        for batch in batches(progress_bar(files, "predict")):
-            for path, result in zip(batch, predictor.predict(batch, NUM_CLASSES if probs else top_k)):
-                if hasattr(result, "code"): failed += 1; note(f"{path}: {result.code}: {result.message}")
-                if format is Format.csv: table.writerow(csv_row(path, result, top_k))
-                elif not hasattr(result, "code"): table.writerow([path.name, result.class_id])
-                if probs: matrix.append(probability_row(result))
+        for n, (name, result) in enumerate(found, 1):
+            if hasattr(result, "code"): failed += 1; note(f"{name}: {result.code}: {result.message}")
+            if format is Format.csv: table.writerow(csv_row(name, result, top_k))
+            elif not hasattr(result, "code"): table.writerow([Path(name).name, result.class_id])
+            if probs: matrix.append(probability_row(result))
         if probs: np.save(matrix_file, np.array(matrix))
-    if failed: note(f"{failed} of {len(files)} images failed"); raise typer.Exit(1)
+    if failed: note(f"{failed} of {n} images failed"); raise typer.Exit(1)
 
 # %% ../nbs/13_cli.ipynb #988f2fc2
 @app.command()

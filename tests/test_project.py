@@ -14,10 +14,10 @@ MODULES = sorted(p for p in (ROOT / "gtsrb").glob("*.py") if not p.name.startswi
 MAY_IMPORT = {  # which modules of ours the exported cells of a notebook may use; core is open to all
     "core": "", "signs": "", "data": "signs", "explore": "data", "preprocess": "", "augment": "preprocess", "negatives": "signs", "model": "",
     "train": "signs data preprocess augment negatives model", "evaluate": "", "study": "negatives train evaluate", "export": "preprocess data model train evaluate",
-    "predict": "preprocess", "api": "signs preprocess predict", "scale": "predict api",
-    "cli": "signs data explore preprocess augment model train evaluate study export predict api scale",
+    "predict": "preprocess", "api": "signs preprocess predict", "client": "predict", "scale": "preprocess predict api",
+    "cli": "signs data explore preprocess augment model train evaluate study export predict api client scale",
 }
-SERVING = {"core", "signs", "preprocess", "predict", "api", "cli"}
+SERVING = {"core", "signs", "preprocess", "predict", "api", "client", "cli"}
 DEPENDENCIES = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
 SERVING_LIBRARIES = {re.match(r"[\w.-]+", d)[0].replace("-", "_") for d in DEPENDENCIES} | {"cv2", "starlette", "pydantic", "anyio", "click"}
 
