@@ -350,8 +350,10 @@ def with_ray(
     answers = ds.dataset(out, format="parquet")
     return dict(images=answers.count_rows(), failed=answers.count_rows(filter=~ds.field("error").is_null()))
 
-# %% ../nbs/14_scale.ipynb #0da11d8a
-def serve_app(): # a Ray Serve application
+# %% ../nbs/14_scale.ipynb #28212af5
+def serve_app(
+    **options, # of the deployment, where they are to differ
+): # a Ray Serve application
     "The web service as a deployment of Ray Serve; `user_config: {model: …}` chooses the artefact, also while it runs."
     try: from ray import serve
     except ModuleNotFoundError: raise ValueError("Ray Serve is not installed: type `pip install 'gtsrb[scale]'`") from None
@@ -367,7 +369,7 @@ def serve_app(): # a Ray Serve application
         def check_health(self):
             if (state := self.app.state.service.state) == "failed": raise RuntimeError(f"the service is {state}")
 
-    return Signs.bind()
+    return Signs.options(**options).bind()
 
 def __getattr__(name):
     if name == "app": return serve_app()
