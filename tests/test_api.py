@@ -172,6 +172,7 @@ def test_health_model_classes_legend(server):
     assert server.get("/model").json()["format"] == 1
     classes = server.get("/classes").json()
     assert [c["class"] for c in classes] == list(range(43)) and classes[14]["name"] == "Stop"
+    assert classes[12] == {"class": 12, "name": "Priority road", "german": "Vorfahrtstraße", "shape": "diamond", "category": "unique"}
     for i in (0, 42):
         r = server.get(f"/legend/{i}.png")
         picture = cv2.imdecode(np.frombuffer(r.content, np.uint8), cv2.IMREAD_UNCHANGED)
