@@ -4,7 +4,7 @@ import { dropped, named, ofFolder } from "./files.js";
 import { Queue } from "./queue.js";
 import { csv, json, save } from "./results.js";
 import { classes, onKeyWanted } from "./service.js";
-import { language, problem, speak, t, translate } from "./words.js";
+import { language, number, problem, speak, t, translate } from "./words.js";
 
 const $ = id => document.getElementById(id);
 const rows = [];                                         // { file, name, group, card, answer, heat } in the order they came
@@ -99,7 +99,7 @@ function tell() {
   $("csv").hidden = $("json").hidden = running;
   $("bar").classList.toggle("running", running);
   $("view").hidden = rows.length < 2;
-  [rows.length, doubtful, failed].forEach((n, i) => { $("only").querySelectorAll("b")[i].textContent = n.toLocaleString(language); });
+  [rows.length, doubtful, failed].forEach((n, i) => { $("only").querySelectorAll("b")[i].textContent = number(n); });
   if (running) return;
   arrange();
   tellTrouble();

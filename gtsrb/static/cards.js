@@ -94,7 +94,8 @@ function showAnswer(row) {
   say(row, ".name", strange ? t("noSign") : signName(answer));
   say(row, ".guess", t("atBest", signName(answer), percent(answer.confidence)));
   say(row, ".percent .number", percent(answer.confidence));
-  part(row, ".sign").src = `legend/${answer.class}.png`;
+  if (row.shown !== answer) part(row, ".sign").src = `legend/${answer.class}.png`;
+  row.shown = answer;
   part(row, ".guess").hidden = !strange;
   part(row, ".sign").hidden = part(row, ".bar").hidden = part(row, ".percent").hidden = strange;
   part(row, ".more").hidden = false;

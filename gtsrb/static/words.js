@@ -7,7 +7,7 @@ export const WORDS = {
     drop: "Drop pictures or folders here, or paste them", give: "Pictures of signs, please", formats: "PPM, PNG, JPEG, BMP, WebP",
     choose: "Choose pictures", chooseFolder: "Choose a folder", photograph: "Take a photo",
     results: "Results", stop: "Stop", tryAgain: "Try again", goOn: "Go on", clear: "Clear", dismiss: "Close",
-    saveCsv: "Save as CSV", saveJson: "Save as JSON", progress: "Pictures answered",
+    saveCsv: "Save CSV", saveJson: "Save JSON", progress: "Pictures answered",
     showOnly: "Show", all: "All", unsure: "Unsure", errors: "Errors",
     order: "Order", newest: "Newest first", leastSure: "Least sure first", bySign: "By sign", byName: "By file name",
     known: "The 43 signs", kept: "Pictures go to this server, are answered, and are not kept.", card: "Model card",
@@ -33,7 +33,7 @@ export const WORDS = {
     drop: "Bilder oder Ordner hierher ziehen oder einfügen", give: "Bilder von Schildern, bitte", formats: "PPM, PNG, JPEG, BMP, WebP",
     choose: "Bilder auswählen", chooseFolder: "Ordner auswählen", photograph: "Foto aufnehmen",
     results: "Ergebnisse", stop: "Anhalten", tryAgain: "Noch einmal versuchen", goOn: "Weitermachen", clear: "Leeren", dismiss: "Schließen",
-    saveCsv: "Als CSV sichern", saveJson: "Als JSON sichern", progress: "Beantwortete Bilder",
+    saveCsv: "CSV sichern", saveJson: "JSON sichern", progress: "Beantwortete Bilder",
     showOnly: "Zeigen", all: "Alle", unsure: "Unsichere", errors: "Fehler",
     order: "Reihenfolge", newest: "Neueste zuerst", leastSure: "Unsicherste zuerst", bySign: "Nach Schild", byName: "Nach Dateiname",
     known: "Die 43 Schilder", kept: "Bilder gehen an diesen Server, werden beantwortet und nicht aufbewahrt.", card: "Modellkarte",
@@ -141,8 +141,10 @@ export function t(key, ...values) {
 }
 
 export const problem = code => ERRORS[language][code] ?? ERRORS[language].http_error;
-export const number = n => n.toLocaleString(language);
-export const percent = p => p.toLocaleString(language, { style: "percent", minimumFractionDigits: 2 });   // the server has cut it to these digits
+const format = options => Object.fromEntries(Object.keys(WORDS).map(l => [l, new Intl.NumberFormat(l, options)]));
+const numbers = format({}), percents = format({ style: "percent", minimumFractionDigits: 2 });   // the server has cut it to these digits
+export const number = n => numbers[language].format(n);
+export const percent = p => percents[language].format(p);
 
 export function translate(root) {
   for (const e of root.querySelectorAll("[data-t]")) e.textContent = t(e.dataset.t);
