@@ -107,8 +107,7 @@ def test_pictures_are_named(browser, server, pictures, answers, size):
 def test_thumbnails_of_the_benchmarks_own_format_show_its_pixels(browser, server, tmp_path):
     image = np.zeros((40, 30, 3), np.uint8); image[:20] = 200, 100, 50; image[20:, :, 2] = 255
     (tmp_path / "flat.ppm").write_bytes(b"P6 # made by hand\n30 40\n255\n" + image.tobytes())
-    wide = np.stack([image.astype(">u2") * 257])
-    (tmp_path / "deep.ppm").write_bytes(b"P6\n30 40\n65535\n" + wide.tobytes())
+    (tmp_path / "deep.ppm").write_bytes(b"P6\n30 40\n65280\n" + (image.astype(np.uint16) * 256).astype(">u2").tobytes())
     with visit(browser, server.url) as page:
         give(page, sorted(tmp_path.iterdir()))
         page.wait_for_function("() => [...document.querySelectorAll('.photo')].every(c => c.width > 1)")
@@ -278,7 +277,7 @@ def test_words_for_everything_in_both_languages(browser, server):
         assert {a or b for a, b in used} <= words["en"].keys()
 
 def test_server_gone_midway(browser, tmp_path, many):
-    with serving(tmp_path / "log", model=SHIPPED) as own, visit(browser, own.url, expected="ERR_CONNECTION|ERR_EMPTY") as page:
+    with serving(tmp_path / "log", model=SHIPPED) as own, visit(browser, own.url, expected="net::ERR_") as page:
         asked = []
         def second_is_too_late(route):
             asked.append(route)

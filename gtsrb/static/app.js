@@ -14,7 +14,7 @@ let signs = [], group = 0;
 const queue = new Queue({
   answered: show,
   changed: tell,
-  waiting: (kind, seconds) => { $("status").textContent = [progressWords(), kind === "busy" ? t("later", Math.ceil(seconds)) : t("lost")].join(" · "); },
+  waiting: (kind, seconds) => { $("status").textContent = `${progressWords()} · ${kind === "busy" ? t("later", Math.ceil(seconds)) : t("lost")}`; },
 });
 
 // ---- files come in
