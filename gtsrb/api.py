@@ -712,7 +712,7 @@ async def metrics(request:Request):
     "Counters for Prometheus."
     return Response(request.app.state.service.metrics.text(), media_type=prom.CONTENT_TYPE_LATEST)
 
-# %% ../nbs/12_api.ipynb #b6d72c95
+# %% ../nbs/12_api.ipynb #f806947a
 @guarded.get("/model", tags=["knowledge"], responses={503: _RESPONSES[503]})
 async def model(request:Request):
     "The card of the model that answers."
@@ -721,8 +721,8 @@ async def model(request:Request):
 
 @router.get("/classes", tags=["knowledge"])
 async def classes():
-    "The 43 classes: number, name, shape and category."
-    return [{"class": c.id, "name": c.name, "shape": c.shape, "category": c.category} for c in CLASSES]
+    "The 43 classes: number, English and German name, shape and category."
+    return [{"class": c.id, "name": c.name, "german": c.german, "shape": c.shape, "category": c.category} for c in CLASSES]
 
 _drawn = lru_cache(NUM_CLASSES)(partial(legend_png, size=128))
 

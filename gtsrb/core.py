@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-# %% ../nbs/00_core.ipynb #c7557e85
+# %% ../nbs/00_core.ipynb #86f97c3c
 @dataclass(frozen=True)
 class SignClass:
     "One of the 43 classes of the benchmark."
@@ -21,8 +21,9 @@ class SignClass:
     name: str      # English name
     shape: str     # outline: circle, triangle, inverted triangle, diamond or octagon
     category: str  # speed limit, other prohibition, derestriction, mandatory, danger or unique
+    german: str    # German name
 
-# %% ../nbs/00_core.ipynb #236e9f8c
+# %% ../nbs/00_core.ipynb #73a9865a
 _speed = "Speed limit ({} km/h)".format
 _GROUPS = [  # category, shape, {class number: name}
     ("speed limit", "circle", {i: _speed(v) for i, v in
@@ -42,7 +43,24 @@ _GROUPS = [  # category, shape, {class number: name}
     ("unique", "octagon", {14: "Stop"}),
     ("unique", "circle", {17: "No entry"}),
 ]
-CLASSES = tuple(sorted((SignClass(i, name, shape, category) for category, shape, names in _GROUPS
+
+# %% ../nbs/00_core.ipynb #f0674885
+_hoechst = "Zulässige Höchstgeschwindigkeit {} km/h".format
+_GERMAN = {0: _hoechst(20), 1: _hoechst(30), 2: _hoechst(50), 3: _hoechst(60), 4: _hoechst(70), 5: _hoechst(80), 7: _hoechst(100), 8: _hoechst(120),
+    6: "Ende der zulässigen Höchstgeschwindigkeit 80 km/h", 9: "Überholverbot für Kraftfahrzeuge aller Art",
+    10: "Überholverbot für Kraftfahrzeuge über 3,5 t", 11: "Vorfahrt", 12: "Vorfahrtstraße", 13: "Vorfahrt gewähren",
+    14: "Halt. Vorfahrt gewähren", 15: "Verbot für Fahrzeuge aller Art", 16: "Verbot für Kraftfahrzeuge über 3,5 t",
+    17: "Verbot der Einfahrt", 18: "Gefahrstelle", 19: "Kurve (links)", 20: "Kurve (rechts)", 21: "Doppelkurve",
+    22: "Unebene Fahrbahn", 23: "Schleuder- oder Rutschgefahr", 24: "Einseitig verengte Fahrbahn (rechts)", 25: "Arbeitsstelle",
+    26: "Lichtzeichenanlage", 27: "Fußgänger", 28: "Kinder", 29: "Radverkehr", 30: "Schnee- oder Eisglätte", 31: "Wildwechsel",
+    32: "Ende sämtlicher streckenbezogener Geschwindigkeitsbeschränkungen und Überholverbote",
+    33: "Vorgeschriebene Fahrtrichtung (rechts)", 34: "Vorgeschriebene Fahrtrichtung (links)", 35: "Vorgeschriebene Fahrtrichtung (geradeaus)",
+    36: "Vorgeschriebene Fahrtrichtung (geradeaus oder rechts)", 37: "Vorgeschriebene Fahrtrichtung (geradeaus oder links)",
+    38: "Vorgeschriebene Vorbeifahrt (rechts)", 39: "Vorgeschriebene Vorbeifahrt (links)", 40: "Kreisverkehr",
+    41: "Ende des Überholverbots für Kraftfahrzeuge aller Art", 42: "Ende des Überholverbots für Kraftfahrzeuge über 3,5 t"}
+
+# %% ../nbs/00_core.ipynb #388e10c7
+CLASSES = tuple(sorted((SignClass(i, name, shape, category, _GERMAN[i]) for category, shape, names in _GROUPS
                         for i, name in names.items()), key=lambda c: c.id))
 NUM_CLASSES = len(CLASSES)
 

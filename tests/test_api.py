@@ -5,6 +5,7 @@ from pathlib import Path
 import httpx, numpy as np, pytest
 
 from conftest import SHIPPED, environment, serving
+from gtsrb.api import STATIC
 from gtsrb.core import CLASSES, home
 from gtsrb.preprocess import cv2
 
@@ -172,6 +173,7 @@ def test_health_model_classes_legend(server):
     assert server.get("/model").json()["format"] == 1
     classes = server.get("/classes").json()
     assert [c["class"] for c in classes] == list(range(43)) and classes[14]["name"] == "Stop"
+    assert classes[12] == {"class": 12, "name": "Priority road", "german": "Vorfahrtstraße", "shape": "diamond", "category": "unique"}
     for i in (0, 42):
         r = server.get(f"/legend/{i}.png")
         picture = cv2.imdecode(np.frombuffer(r.content, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -180,9 +182,10 @@ def test_health_model_classes_legend(server):
     refused(server.get("/nowhere"), 404, "not_found"); refused(server.get("/predict"), 405, "method_not_allowed")
 
 def test_page_asks_nobody_else(server):
-    pages = {p: server.get(p) for p in ("/", "/docs", "/static/app.js", "/static/thumbnail.js", "/static/app.css", "/static/docs.js",
-                                        "/static/swagger/swagger-ui-bundle.js", "/static/swagger/swagger-ui.css", "/openapi.json")}
-    assert {r.status_code for r in pages.values()} == {200}
+    ours = [f"/static/{p.name}" for p in STATIC.iterdir()]
+    pages = {p: server.get(p) for p in ("/", "/docs", *ours, "/static/swagger/swagger-ui-bundle.js", "/static/swagger/swagger-ui.css", "/openapi.json")}
+    assert {r.status_code for r in pages.values()} == {200} and "/static/app.js" in ours
+    assert not re.search(r"https?://", "".join(pages[p].text for p in ours))
     for p in ("/", "/docs"):
         assert not re.search(r"(?:src|href)=\"?(?:https?:)?//|<script>|<style| style=| on\w+=", pages[p].text)
     policy = pages["/"].headers["content-security-policy"]

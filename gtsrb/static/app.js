@@ -1,172 +1,182 @@
 // Written by hand, no build step. Everything shown comes from this server; text goes in by textContent only.
-import { thumbnail } from "./thumbnail.js";
+import { dropCard, learn, makeCard, show, signImage, signName, unsure } from "./cards.js";
+import { dropped, named, ofFolder } from "./files.js";
+import { Queue } from "./queue.js";
+import { csv, json, save } from "./results.js";
+import { classes, onKeyWanted } from "./service.js";
+import { language, number, problem, speak, t, translate } from "./words.js";
 
 const $ = id => document.getElementById(id);
-const BATCH = { files: 50, bytes: 16 * 2 ** 20 };        // one request: small enough for a bar that moves
-const PATIENCE = 5;                                      // times a busy server is asked again
-const SURE = 0.9;
-const rows = [];                                         // { file, name, card, answer }
-let todo = [], running = false;
+const rows = [];                                         // { file, name, group, card, answer, heat } in the order they came
+const CHATTER = 10;                                      // seconds between two spoken reports
+let signs = [], group = 0;
 
-const percent = p => `${(100 * p).toFixed(2)} %`;        // the server has cut it to these digits
-const tied = name => name.replace(/(\d) (km|t)/, "$1\u00a0$2");
-const sleep = s => new Promise(done => setTimeout(done, 1000 * s));
+const queue = new Queue({
+  answered: show,
+  changed: tell,
+  waiting: (kind, seconds) => { $("status").textContent = `${progressWords()} · ${kind === "busy" ? t("later", Math.ceil(seconds)) : t("lost")}`; },
+});
 
-// ---- files come in: picker, drop (folders too), paste
-
-async function filesOf(entry, path = "") {
-  if (entry.isFile) {
-    const file = await new Promise((ok, no) => entry.file(ok, no));
-    return [{ file, name: path + file.name }];
-  }
-  const reader = entry.createReader(), found = [];
-  for (;;) {                                             // a reader gives at most 100 entries at a time
-    const some = await new Promise((ok, no) => reader.readEntries(ok, no));
-    if (!some.length) break;
-    for (const e of some) found.push(...await filesOf(e, `${path}${entry.name}/`));
-  }
-  return found.filter(f => /\.(ppm|pgm|png|jpe?g|bmp|webp)$/i.test(f.name));
-}
-
-async function dropped(transfer) {
-  const plain = [...transfer.files].map(file => ({ file, name: file.name }));
-  const entries = [...transfer.items].map(i => i.webkitGetAsEntry?.()).filter(Boolean);
-  if (!entries.some(e => e.isDirectory)) return plain;
-  return (await Promise.all(entries.map(e => filesOf(e).catch(() => [])))).flat();
-}
+// ---- files come in
 
 function add(found) {
   if (!found.length) return;
-  const cards = document.createDocumentFragment();
-  for (const { file, name } of found) {
-    const card = $("card").content.firstElementChild.cloneNode(true), row = { file, name, card, answer: null };
-    card.classList.add("waiting");
-    card.querySelector(".name").textContent = "…";
-    card.querySelector(".file").textContent = name;
-    card.querySelector(".file").title = name;
-    card.querySelector("canvas").setAttribute("aria-label", name);
-    cards.append(card); rows.push(row); todo.push(row);
-  }
+  group++;
+  const fresh = found.map(({ file, name }) => ({ file, name, group })), cards = document.createDocumentFragment();
+  for (const row of fresh) cards.append(makeCard(row));
+  rows.push(...fresh);
   $("results").prepend(cards);
-  $("bar").hidden = false;
-  if (!running) run();
+  $("work").hidden = false;
+  if (!document.body.classList.contains("full")) $("known").open = false;
+  document.body.classList.add("full");
+  notice("");
+  queue.add(fresh);
 }
 
-$("files").addEventListener("change", e => { add([...e.target.files].map(file => ({ file, name: file.name }))); e.target.value = ""; });
-addEventListener("paste", e => add([...e.clipboardData.files].map(file => ({ file, name: file.name }))));
+function addFolder(found) { if (found.length) add(found); else notice(t("noPictures")); }
+
+function onChoice(input, read, take) {
+  $(input).addEventListener("change", e => { take(read(e.target.files)); e.target.value = ""; });   // the same file may be chosen again
+}
+onChoice("files", named, add);
+onChoice("camera", named, add);
+onChoice("folder", ofFolder, addFolder);
+
+addEventListener("paste", e => add(named(e.clipboardData.files)));
+
 let depth = 0;                                           // dragenter and dragleave come for every child
-addEventListener("dragenter", e => { e.preventDefault(); depth++; document.body.classList.add("over"); });
-addEventListener("dragleave", () => { if (--depth <= 0) { depth = 0; document.body.classList.remove("over"); } });
+function over(change) { depth = Math.max(0, depth + change); document.body.classList.toggle("over", depth > 0); }
+addEventListener("dragenter", e => { e.preventDefault(); over(1); });
+addEventListener("dragleave", () => over(-1));
 addEventListener("dragover", e => e.preventDefault());
 addEventListener("drop", async e => {
-  e.preventDefault(); depth = 0; document.body.classList.remove("over");
-  add(await dropped(e.dataTransfer));
+  e.preventDefault();
+  over(-depth);
+  if (e.dataTransfer.types.includes("Files")) addFolder(await dropped(e.dataTransfer));
 });
 
-// ---- files go out, a batch at a time, and answers come back in upload order
+// ---- how it stands
 
-function takeBatch() {
-  const batch = []; let bytes = 0;
-  while (todo.length && batch.length < BATCH.files && (!batch.length || bytes + todo[0].file.size <= BATCH.bytes)) {
-    bytes += todo[0].file.size; batch.push(todo.shift());
-  }
-  return batch;
+function progressWords() {
+  const left = queue.secondsLeft, words = t("doneOf", queue.done, queue.total);
+  return left >= 5 ? `${words} · ${t("timeLeft", left)}` : words;
 }
 
-async function ask(batch) {
-  const form = new FormData();
-  for (const r of batch) form.append("files", r.file, r.file.name || "pasted");
-  for (let attempt = 1; ; attempt++) {
-    const response = await fetch("predict?format=list&top_k=5", { method: "POST", body: form });
-    if ((response.status === 429 || response.status === 503) && attempt < PATIENCE) {
-      await sleep(Number(response.headers.get("Retry-After") || 1) * attempt); continue;
-    }
-    const answer = await response.json();
-    if (!Array.isArray(answer)) throw new Error(answer.error?.message || `the server said ${response.status}`);
-    return answer;
-  }
+function summary(failed, doubtful) {
+  return [t("pictures", rows.length), ...doubtful ? [t("unsureCount", doubtful)] : [], ...failed ? [t("errorCount", failed)] : [],
+    ...queue.rows.length ? [t("leftCount", queue.rows.length)] : []].join(" · ");
 }
 
-async function run() {
-  running = true;
-  while (todo.length) {
-    tell();
-    const batch = takeBatch(), pictures = (async () => { for (const r of batch) await thumbnail(r.file, r.card.querySelector("canvas")); })();
-    let answers;
-    try { answers = await ask(batch); }
-    catch (e) {
-      const message = e instanceof TypeError ? "the server could not be reached" : e.message;
-      answers = batch.map(() => ({ error: { code: "not_sent", message } }));
-    }
-    batch.forEach((r, i) => show(r, answers[i]));
-    tell();
-    await pictures;
-    for (const r of batch) r.file = null;
-  }
-  running = false;
-  tell();
+let spokenAt = -Infinity;
+function speakUp(text, urgent) {                         // for screen readers: seldom while it works, always at the end
+  if (!urgent && performance.now() - spokenAt < 1000 * CHATTER) return;
+  spokenAt = performance.now();
+  $("spoken").textContent = text;
 }
 
-// ---- what is shown
-
-const KIND = {                                           // the server's codes in a visitor's words
-  empty_file: "This file is empty.", unsupported_format: "This is not a picture I can read.",
-  corrupt_image: "This picture is damaged.", truncated_image: "This picture is cut off; perhaps it was not copied completely.",
-  file_too_large: "This file is too large.", too_many_pixels: "This picture has too many pixels.",
-};
-
-function signImage(id, alt = "") {
-  const img = new Image(); img.src = `legend/${id}.png`; img.alt = alt; img.loading = "lazy"; return img;
+function notice(text, action = "") {
+  $("notice").hidden = !text;
+  $("notice").firstElementChild.textContent = text;
+  $("again").hidden = !action;
+  $("dismiss").hidden = Boolean(action);                 // what is still to be done stays in view
+  $("again").textContent = action;
 }
 
-function show(row, answer) {
-  const { card } = row, part = s => card.querySelector(s);
-  row.answer = answer;
-  card.classList.remove("waiting");
-  if (answer.error) {
-    card.classList.add("failed");
-    part(".name").textContent = KIND[answer.error.code] || `Not answered: ${answer.error.message}.`;
-    part(".name").title = answer.error.message;
-    return;
-  }
-  part(".name").textContent = tied(answer.name);
-  part(".sign").src = `legend/${answer.class}.png`; part(".sign").hidden = false;
-  part(".confidence").hidden = false;
-  part(".percent").textContent = percent(answer.confidence);
-  part(".percent").setAttribute("aria-label", `confidence ${percent(answer.confidence)}`);
-  card.classList.toggle("unsure", answer.confidence < SURE);
-  requestAnimationFrame(() => { part(".fill").style.width = `${100 * answer.confidence}%`; });
-  const more = part(".more"); more.hidden = false;
-  more.addEventListener("toggle", () => more.querySelector("ol").replaceChildren(...answer.top.map(c => {
-    const li = document.createElement("li"), name = document.createElement("span"), p = document.createElement("span");
-    name.textContent = tied(c.name); p.textContent = percent(c.confidence); li.append(signImage(c.class), name, p); return li;
-  })), { once: true });
+function tellTrouble() {
+  const stopped = queue.trouble?.name === "AbortError";
+  if (queue.trouble) notice(stopped ? t("stopped") : problem(queue.trouble.code), t(stopped ? "goOn" : "tryAgain"));
 }
 
 function tell() {
-  const done = rows.filter(r => r.answer), failed = done.filter(r => r.answer.error).length;
-  const s = n => `${n.toLocaleString("en")} picture${n === 1 ? "" : "s"}`;
-  $("status").textContent = done.length < rows.length ? `${done.length.toLocaleString("en")} of ${s(rows.length)} …`
-    : s(done.length) + (failed ? `, ${failed.toLocaleString("en")} could not be read` : "");
-  $("save").disabled = done.length < rows.length;
+  const running = Boolean(queue.running), failed = rows.filter(r => r.answer?.error).length;
+  const doubtful = rows.filter(r => r.answer && unsure(r.answer)).length, words = running ? progressWords() : summary(failed, doubtful);
+  $("status").textContent = words;
+  speakUp(words, !running);
+  const stopHadFocus = document.activeElement === $("stop");
+  $("progress").hidden = $("stop").hidden = !running;
+  $("progress").max = queue.total || 1;
+  $("progress").value = queue.done;
+  $("csv").hidden = $("json").hidden = running;
+  $("bar").classList.toggle("running", running);
+  $("view").hidden = rows.length < 2;
+  [rows.length, doubtful, failed].forEach((n, i) => { $("only").querySelectorAll("b")[i].textContent = number(n); });
+  if (running) return;
+  arrange();
+  tellTrouble();
+  if (stopHadFocus) (queue.trouble ? $("again") : $("csv")).focus();
 }
 
+$("stop").addEventListener("click", () => queue.stop());
+$("again").addEventListener("click", () => { notice(""); queue.go(); $("stop").focus(); });
+$("dismiss").addEventListener("click", () => notice(""));
+addEventListener("online", () => { if (queue.trouble?.code === "no_connection") { notice(""); queue.go(); } });
+
+// ---- filter and order
+
+const sureness = ({ answer }) => !answer ? 2 : answer.error ? -1 : answer.known === false ? 0 : answer.confidence;
+const sign = ({ answer }) => answer?.class ?? 99;
+const ORDERS = {
+  newest: (a, b) => b.group - a.group,
+  leastSure: (a, b) => sureness(a) - sureness(b),
+  bySign: (a, b) => sign(a) - sign(b) || sureness(a) - sureness(b),
+  byName: (a, b) => a.name.localeCompare(b.name, language, { numeric: true }),
+};
+
+function arrange() {
+  const list = $("results"), cards = rows.toSorted(ORDERS[$("order").value]).map(row => row.card), focused = document.activeElement;
+  if (cards.every((card, i) => card === list.children[i])) return;
+  list.append(...cards);
+  if (list.contains(focused)) focused.focus({ preventScroll: true });   // a moved element loses it
+}
+
+$("order").addEventListener("change", arrange);
+$("only").addEventListener("change", e => { $("results").dataset.only = e.target.value; });
+
+// ---- results go out
+
+$("csv").addEventListener("click", () => save("signs.csv", csv(rows), "text/csv"));
+$("json").addEventListener("click", () => save("signs.json", json(rows), "application/json"));
 $("clear").addEventListener("click", () => {
-  rows.length = todo.length = 0; $("results").replaceChildren(); $("bar").hidden = true; $("files").focus();
+  queue.clear();
+  for (const row of rows) dropCard(row);
+  rows.length = 0;
+  $("work").hidden = true;
+  $("only").querySelector("input").click();
+  document.body.classList.remove("full");
+  notice("");
+  $("files").focus();
 });
 
-$("save").addEventListener("click", () => {
-  const cell = v => /[",\r\n]/.test(v = /^[=+\-@\t\r]/.test(v) ? `'${v}` : `${v}`) ? `"${v.replaceAll('"', '""')}"` : v;
-  const lines = rows.map(({ name, answer: a }) => [name, a.class ?? "", a.name ?? "", a.confidence ?? "", a.error?.code ?? ""].map(cell).join(","));
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([["path,class,name,confidence,error", ...lines].join("\r\n") + "\r\n"], { type: "text/csv" }));
-  link.download = "signs.csv"; link.click(); URL.revokeObjectURL(link.href);
-});
+// ---- the key, the signs, the language
 
-$("known").addEventListener("toggle", async () => {
-  const classes = await (await fetch("classes")).json();
-  $("signs").replaceChildren(...classes.map(c => {
+onKeyWanted(wrong => new Promise(done => {
+  const dialog = $("key");
+  $("key-wrong").hidden = !wrong;
+  $("key-text").value = dialog.returnValue = "";
+  dialog.addEventListener("close", () => done(dialog.returnValue === "send" && $("key-text").value.trim() || null), { once: true });
+  dialog.showModal();
+}));
+
+function listSigns() {
+  $("signs").replaceChildren(...signs.map(c => {
     const li = document.createElement("li"), name = document.createElement("span");
-    name.textContent = tied(c.name); li.append(signImage(c.class), name); return li;
+    name.textContent = signName(c); li.append(signImage(c.class), name);
+    return li;
   }));
-}, { once: true });
+}
+
+function showWords() {
+  document.documentElement.lang = language;
+  document.title = t("title");
+  translate(document);
+  for (const button of document.querySelectorAll(".languages button")) button.setAttribute("aria-pressed", button.lang === language);
+  for (const row of rows) show(row);
+  listSigns();
+  notice("");
+  if (rows.length) tell();
+}
+
+for (const button of document.querySelectorAll(".languages button")) button.addEventListener("click", () => { speak(button.lang); showWords(); });
+showWords();
+$("known").open = innerWidth >= 960;
+classes().then(found => { signs = found; learn(found); showWords(); }).catch(() => {});   // the answers bring English names

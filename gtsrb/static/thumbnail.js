@@ -1,9 +1,7 @@
-// A small picture of a file on a canvas. Browsers read PNG, JPEG, BMP and WebP; the benchmark's PPM is read here.
-const SIDE = 128;
+// Small pictures of files on canvases. Browsers read PNG, JPEG, BMP and WebP; the benchmark's PPM is read here.
+const SIDE = 160, AT_A_TIME = 3, MOST_PIXELS = 2 ** 24;
 
-export function parsePpm(bytes) {                        // P5 or P6, comments allowed, 8 or 16 bits -> ImageData, or null
-  const kind = String.fromCharCode(bytes[0], bytes[1]);
-  if (kind !== "P5" && kind !== "P6") return null;
+function ppmHeader(bytes) {                              // P5 or P6, comments allowed -> [width, height, maximum, where the pixels begin], or null
   const numbers = [], space = b => b === 32 || (b >= 9 && b <= 13);
   let i = 2;
   while (numbers.length < 3 && i < bytes.length) {
@@ -16,10 +14,16 @@ export function parsePpm(bytes) {                        // P5 or P6, comments a
       numbers.push(n);
     }
   }
-  const [w, h, top] = numbers, channels = kind === "P6" ? 3 : 1, wide = top > 255 ? 2 : 1;
-  if (!(w > 0 && h > 0 && top > 0 && w * h <= 2 ** 24) || bytes.length < ++i + w * h * channels * wide) return null;
+  return [...numbers, i + 1];
+}
+
+export function parsePpm(bytes) {                        // 8 or 16 bits -> ImageData, or null
+  const channels = { P5: 1, P6: 3 }[String.fromCharCode(bytes[0], bytes[1])], header = channels && ppmHeader(bytes);
+  if (!header) return null;
+  const [w, h, top, start] = header, wide = top > 255 ? 2 : 1;
+  if (!(w > 0 && h > 0 && top > 0 && w * h <= MOST_PIXELS) || bytes.length < start + w * h * channels * wide) return null;
   const image = new ImageData(w, h), scale = 255 / top;
-  const at = k => (wide === 2 ? bytes[i + 2 * k] * 256 + bytes[i + 2 * k + 1] : bytes[i + k]) * scale;
+  const at = k => (wide === 2 ? bytes[start + 2 * k] * 256 + bytes[start + 2 * k + 1] : bytes[start + k]) * scale;
   for (let p = 0; p < w * h; p++) {
     for (let c = 0; c < 3; c++) image.data[4 * p + c] = at(channels === 3 ? 3 * p + c : p);
     image.data[4 * p + 3] = 255;
@@ -27,17 +31,44 @@ export function parsePpm(bytes) {                        // P5 or P6, comments a
   return image;
 }
 
-export async function thumbnail(file, canvas) {          // nothing is drawn for what is no picture: the answer says why
-  try {
-    const head = new Uint8Array(await file.slice(0, 2).arrayBuffer());
-    const ppm = head[0] === 80 && (head[1] === 53 || head[1] === 54);
-    const source = ppm ? parsePpm(new Uint8Array(await file.arrayBuffer())) : file;
-    if (!source) return;
-    const bitmap = await createImageBitmap(source), scale = Math.min(1, SIDE / Math.min(bitmap.width, bitmap.height));
+export async function bitmapOf(file) {                   // throws for what is no picture
+  const head = new Uint8Array(await file.slice(0, 2).arrayBuffer());
+  const ppm = head[0] === 80 && (head[1] === 53 || head[1] === 54);
+  return createImageBitmap(ppm ? parsePpm(new Uint8Array(await file.arrayBuffer())) : file);
+}
+
+async function paint(file, canvas) {
+  const bitmap = await bitmapOf(file), scale = Math.min(1, SIDE / Math.min(bitmap.width, bitmap.height));
+  if (inView.has(canvas)) {
     canvas.width = Math.max(1, Math.round(bitmap.width * scale)); canvas.height = Math.max(1, Math.round(bitmap.height * scale));
     const pen = canvas.getContext("2d");
     pen.imageSmoothingQuality = "high";
     pen.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-    bitmap.close();
-  } catch { /* left grey */ }
+  }
+  bitmap.close();
 }
+
+// Only what is near the screen is drawn, a few at a time: a thousand photographs at once would not fit into a phone's memory.
+
+const files = new WeakMap(), inView = new Set(), todo = new Set();
+let busy = 0;
+
+async function work() {
+  const [canvas] = todo;
+  if (!canvas || busy === AT_A_TIME) return;
+  todo.delete(canvas);
+  busy++;
+  try { await paint(files.get(canvas), canvas); } catch { /* left grey: the answer says why */ }
+  busy--;
+  work();
+}
+
+const watcher = new IntersectionObserver(entries => {
+  for (const { target, isIntersecting } of entries) {
+    if (isIntersecting) { inView.add(target); todo.add(target); work(); }
+    else { inView.delete(target); todo.delete(target); target.width = target.height = 1; }
+  }
+}, { rootMargin: "600px" });
+
+export function thumbnail(file, canvas) { files.set(canvas, file); watcher.observe(canvas); }
+export function forget(canvas) { watcher.unobserve(canvas); inView.delete(canvas); todo.delete(canvas); }
