@@ -47,7 +47,8 @@ def server(tiny, tmp_path_factory):
     with on_serve(tmp_path_factory.mktemp("serve"), tiny, 1) as s: yield s
 
 for name, test in vars(test_api).copy().items():
-    if name.startswith("test_") and "server" in inspect.signature(test).parameters: globals()[name] = test
+    real = any(m.name == "real" for m in getattr(test, "pytestmark", []))
+    if name.startswith("test_") and not real and "server" in inspect.signature(test).parameters: globals()[name] = test
 
 def test_another_artefact_under_load_costs_no_request(tiny, tmp_path):
     other = write_tiny_artefact(tmp_path / "other", seed=1)
