@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['cv2', 'MIRROR', 'Augmentation', 'warp_matrix', 'tone_curves', 'colour_matrix', 'motion_blur', 'degrade', 'cover',
-           'darken', 'augment']
+           'darken', 'vary', 'augment']
 
 # %% ../nbs/05_augment.ipynb #d1fbc52e
 import math
@@ -157,20 +157,28 @@ def darken(
     grain = rng.standard_normal(image.shape, dtype=np.float32) * rng.uniform(0, 1)
     return np.clip(image * factor + grain + 0.5, 0, 255).astype(np.uint8)
 
-# %% ../nbs/05_augment.ipynb #47ad5810
-def augment(
+# %% ../nbs/05_augment.ipynb #844623a9
+def vary(
     image:np.ndarray, # (s, s, 3) uint8 RGB
-    label:int,        # its class
     rng:np.random.Generator, # source of all randomness
     aug:Augmentation=Augmentation(), # how strongly
-) -> tuple[np.ndarray, int]: # a new image of the same shape and its class
-    "One random variation of a training image."
+) -> np.ndarray: # a new image of the same shape
+    "One random variation of a picture that leaves its class as it is."
     size = len(image)
-    if MIRROR[label] >= 0 and rng.random() < aug.mirror: image, label = image[:, ::-1], int(MIRROR[label])
     image = cv2.warpPerspective(np.ascontiguousarray(image), warp_matrix(rng, aug, size), (size, size),
                                 flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     image = cv2.transform(cv2.LUT(image, tone_curves(rng, aug)), colour_matrix(rng, aug))
     image = degrade(image, rng, aug)
     if rng.random() < aug.p_patch: image = cover(image, rng, aug)
     if aug.p_dark and rng.random() < aug.p_dark: image = darken(image, rng, aug)
-    return image, label
+    return image
+
+def augment(
+    image:np.ndarray, # (s, s, 3) uint8 RGB
+    label:int,        # its class
+    rng:np.random.Generator, # source of all randomness
+    aug:Augmentation=Augmentation(), # how strongly
+) -> tuple[np.ndarray, int]: # a new image of the same shape and its class
+    "One random variation of a training image, mirrored now and then where its class allows it."
+    if MIRROR[label] >= 0 and rng.random() < aug.mirror: image, label = image[:, ::-1], int(MIRROR[label])
+    return vary(image, rng, aug), label

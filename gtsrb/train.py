@@ -8,19 +8,20 @@ __all__ = ['SCHEDULES', 'SPLITS', 'OPTIMIZERS', 'BASELINE', 'constant', 'halving
            'orthogonal', 'make_optimizer', 'make_model', 'cost', 'compile_model', 'predict_logits', 'renormalise',
            'use_averages', 'averaged', 'environment', 'save_checkpoint', 'save_weights', 'read_checkpoint',
            'history_so_far', 'restore', 'judge_epoch', 'EpochReport', 'Run', 'training_data', 'teacher_hashes',
-           'check_teacher', 'training_images', 'fit', 'load_run', 'gpu_message']
+           'check_teacher', 'training_images', 'no_signs', 'fit', 'load_run', 'gpu_message']
 
-# %% ../nbs/07_train.ipynb #142e2345
+# %% ../nbs/07_train.ipynb #62ac1bd2
 import dataclasses, importlib.util, json, math, os, platform, tempfile, time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import keras, numpy as np
 
-from .augment import Augmentation, augment
+from .augment import Augmentation, augment, vary
 from .core import NUM_CLASSES, seed_everything
 from .data import image_paths, random_split, read_table, track_split
 from .model import ARCHITECTURES, build_model, multiply_accumulates
+from .negatives import KEPT_ASIDE, NEGATIVES, negatives as draw_negatives
 from .preprocess import Preprocess, square
 from .signs import synthetic_dataset
 
@@ -66,7 +67,7 @@ class RateTable(keras.optimizers.schedules.LearningRateSchedule):
         return keras.ops.take(keras.ops.convert_to_tensor(self.rates), i)
     def get_config(self): return dict(rates=self.rates.tolist())
 
-# %% ../nbs/07_train.ipynb #1a52e085
+# %% ../nbs/07_train.ipynb #ae0237e8
 SPLITS = dict(track=track_split, random=random_split)
 OPTIMIZERS = ("sgd", "adam", "muon")
 
@@ -96,6 +97,7 @@ class TrainConfig:
     small_epochs: int = 0              # first epochs, at smaller pictures, which are faster
     small_size: int = 32               # their side, px
     synthetic: int = 0                 # drawn signs (`gtsrb.signs`) added to the training images; 43 or more, or none
+    negatives: float = 0.0             # share of each batch that is no sign (`gtsrb.negatives`) and is to be answered with every class alike, 0 to 0.5
     teacher: tuple = ()                # SHA-256 of the networks whose mean answer is learnt beside the labels; (): labels alone
     teacher_weight: float = 0.9        # share of their answer in the target, 0 to 1
     teacher_temperature: float = 2.0   # softens their answer
@@ -110,7 +112,7 @@ class TrainConfig:
             split=self.split in SPLITS, architecture=self.architecture in ARCHITECTURES, optimizer=self.optimizer in OPTIMIZERS, schedule=self.schedule in SCHEDULES,
             teacher=isinstance(self.teacher, tuple) and all(isinstance(h, str) for h in self.teacher), synthetic=self.synthetic == 0 or whole(self.synthetic, NUM_CLASSES),
             teacher_weight=number(self.teacher_weight) and self.teacher_weight <= 1, teacher_temperature=number(self.teacher_temperature) and self.teacher_temperature > 0,
-            small_epochs=whole(self.small_epochs, 0), small_size=whole(self.small_size, 8), ema=number(self.ema) and self.ema < 1, **{n: number(getattr(self, n)) for n in
+            small_epochs=whole(self.small_epochs, 0), small_size=whole(self.small_size, 8), ema=number(self.ema) and self.ema < 1, negatives=number(self.negatives) and self.negatives <= 0.5, **{n: number(getattr(self, n)) for n in
                 ("learning_rate", "warmup_epochs", "momentum", "weight_decay", "label_smoothing", "balance")})
         if bad := [n for n, ok in good.items() if not ok]: raise ValueError(f"{bad[0]} cannot be {getattr(self, bad[0])!r}")
 
@@ -132,7 +134,7 @@ class TrainConfig:
 BASELINE = TrainConfig(architecture="baseline_cnn", preprocess=Preprocess(size=32), augmentation=None, epochs=30, optimizer="adam", learning_rate=1e-3,
                        schedule="halving", warmup_epochs=0, weight_decay=0, label_smoothing=0, balance=0, ema=0)
 
-# %% ../nbs/07_train.ipynb #c7f77fb5
+# %% ../nbs/07_train.ipynb #2c837c9a
 class SignSequence(keras.utils.PyDataset):
     "Batches of augmented, preprocessed images, a function of (seed, epoch, batch) alone."
     def __init__(self,
@@ -141,8 +143,10 @@ class SignSequence(keras.utils.PyDataset):
         config:TrainConfig,
         workers:int=2,       # threads
         teacher=None,        # (n, s, s, 3) uint8 → (n, 43) probabilities, to be learnt beside the labels
+        others=None,         # (m, s, s, 3) uint8 RGB pictures that are no sign, `config.negatives` of each batch; their class is -1
     ):
         super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=16)
+        self.others, self.no_signs = others, 0 if others is None else round(config.negatives * config.batch_size)
         self.squares, self.labels, self.config, self.epoch, self.teacher = squares, np.asarray(labels), config, 0, teacher
         weight = np.bincount(self.labels, minlength=NUM_CLASSES)[self.labels].astype(float) ** -config.balance
         self.cumulative = np.cumsum(weight) / weight.sum()
@@ -157,8 +161,9 @@ class SignSequence(keras.utils.PyDataset):
         if self.config.balance == 0: chosen = self._shuffled()[i * b:(i + 1) * b]
         else: chosen = np.minimum(np.searchsorted(self.cumulative, rng.random(b)), len(self.labels) - 1)
         images, labels = self.squares[chosen], self.labels[chosen].copy()
+        if self.no_signs: labels[:self.no_signs], images[:self.no_signs] = -1, self.others[rng.integers(len(self.others), size=min(self.no_signs, len(images)))]
         if self.config.augmentation is not None:
-            for k in range(len(images)): images[k], labels[k] = augment(images[k], int(labels[k]), rng, self.config.augmentation)
+            for k, c in enumerate(labels): images[k], labels[k] = augment(images[k], int(c), rng, self.config.augmentation) if c >= 0 else (vary(images[k], rng, self.config.augmentation), c)
         return images, labels
 
     def _shuffled(self):
@@ -168,8 +173,9 @@ class SignSequence(keras.utils.PyDataset):
     def __getitem__(self, i):
         images, labels = self.draw(i)
         targets = np.eye(NUM_CLASSES, dtype=np.float32)[labels]
+        targets[labels < 0] = 1 / NUM_CLASSES
         size = self.config.small_size if self.epoch < self.config.small_epochs else self.config.preprocess.size
-        if self.teacher is not None: targets = self._taught(targets, self.teacher(images))
+        if self.teacher is not None: targets[labels >= 0] = self._taught(targets, self.teacher(images))[labels >= 0]
         if images.shape[1] != size: images = np.stack([square(x, size) for x in images])
         return self.config.preprocess(images), targets
 
@@ -463,7 +469,16 @@ def training_images(
         drawn = drawn[drawn["set"] == "train"]
         return np.concatenate([squares, load_squares(drawn, folder, prepare)]), np.concatenate([labels, drawn["class"].to_numpy()])
 
-# %% ../nbs/07_train.ipynb #db3cef8f
+# %% ../nbs/07_train.ipynb #98cf3b77
+def no_signs(
+    config:TrainConfig, # says whether there are to be any
+    size:int=48,        # side, px
+) -> np.ndarray|None:   # (n, size, size, 3) uint8 RGB
+    "Pictures that are none of the 43 signs, for training: of every family but those kept aside for judging."
+    if not config.negatives: return None
+    return draw_negatives(6000, size, config.seed, [f for f in NEGATIVES if f not in KEPT_ASIDE])[0]
+
+# %% ../nbs/07_train.ipynb #575658ef
 def fit(
     config:TrainConfig=TrainConfig(), # of the run
     root=None,            # data folder; `home()` if None
@@ -479,8 +494,8 @@ def fit(
     train, valid = training_data(config, root)
     squares, labels = training_images(config, train, root, teacher.preprocess.size if teacher else config.preprocess.size)
     held = None if valid is None else (load_squares(valid, root, config.preprocess), valid["class"].to_numpy())
-    data = SignSequence(squares, labels, config, max(os.cpu_count() or 1, 2), teacher)
-    plain = SignSequence(squares, labels, dataclasses.replace(config, augmentation=None, small_epochs=0))
+    data = SignSequence(squares, labels, config, max(os.cpu_count() or 1, 2), teacher, no_signs(config, squares.shape[1]))
+    plain = SignSequence(squares, labels, dataclasses.replace(config, augmentation=None, small_epochs=0, negatives=0.0))
     history, model = history_so_far(out, config), compile_model(make_model(config), config, len(data))
     callbacks = [EpochReport(config, out, history, data, plain, held, on_epoch, judge)]
     if importlib.util.find_spec("tensorflow"): callbacks.append(keras.callbacks.TensorBoard(str(Path(out)/"tensorboard")))
