@@ -208,7 +208,7 @@ def data_info(root:Root = None):
     from gtsrb.data import info
     for k, v in info(root).items(): print(f"{k:10}{v:,}" if isinstance(v, int) else f"{k:10}{v or '-'}")
 
-# %% ../nbs/13_cli.ipynb #d2074ee7
+# %% ../nbs/13_cli.ipynb #bf01d383
 def read_config(
     file:Path|None,     # JSON: a `TrainConfig`, or an artefact's card
     changes:list[str],  # "name=value", the value as JSON or a plain word
@@ -237,6 +237,7 @@ def train(
     baseline:Annotated[bool, typer.Option(help="The original project's recipe.")] = False,
     stop_after:Annotated[int|None, typer.Option(min=1, help="End after this many epochs of the whole run; the schedule stays.")] = None,
     teacher:Annotated[list[str]|None, typer.Option(help="An artefact to learn from beside the labels; several are averaged.")] = None,
+    devices:Annotated[int, typer.Option(min=1, help="Share each batch among so many devices (Keras on JAX).")] = 1,
     root:Root = None,
 ):
     "Train a model on the official training images."
@@ -247,7 +248,7 @@ def train(
     if teacher:
         master = importlib.import_module("gtsrb.predict").Predictor(teacher)
         cfg = dataclasses.replace(cfg, teacher=cfg.teacher or teacher_hashes(master))
-    fit(cfg, root, out, stop_after, verbose=1 if sys.stderr.isatty() else 0, on_epoch=lambda row: print(json.dumps(row), flush=True), teacher=master)
+    fit(cfg, root, out, stop_after, verbose=1 if sys.stderr.isatty() else 0, on_epoch=lambda row: print(json.dumps(row), flush=True), teacher=master, devices=devices)
 
 # %% ../nbs/13_cli.ipynb #cbfe59d0
 @app.command()

@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['SCHEDULES', 'SPLITS', 'OPTIMIZERS', 'BASELINE', 'constant', 'halving', 'cosine', 'one_cycle', 'learning_rates',
            'RateTable', 'TrainConfig', 'SignSequence', 'load_squares', 'policy_for', 'device_policy', 'ConvMuon',
-           'orthogonal', 'make_optimizer', 'make_model', 'cost', 'compile_model', 'predict_logits', 'renormalise',
-           'use_averages', 'averaged', 'environment', 'save_checkpoint', 'save_weights', 'read_checkpoint',
-           'history_so_far', 'restore', 'judge_epoch', 'EpochReport', 'Run', 'training_data', 'teacher_hashes',
-           'check_teacher', 'training_images', 'no_signs', 'fit', 'load_run', 'gpu_message']
+           'orthogonal', 'make_optimizer', 'make_model', 'cost', 'compile_model', 'device_share', 'on_devices',
+           'predict_logits', 'renormalise', 'use_averages', 'averaged', 'environment', 'save_checkpoint',
+           'save_weights', 'read_checkpoint', 'history_so_far', 'restore', 'judge_epoch', 'EpochReport', 'Run',
+           'training_data', 'teacher_hashes', 'check_teacher', 'training_images', 'no_signs', 'fit', 'load_run',
+           'gpu_message']
 
-# %% ../nbs/07_train.ipynb #62ac1bd2
-import dataclasses, importlib.util, json, math, os, platform, tempfile, time
+# %% ../nbs/07_train.ipynb #a6434e2a
+import contextlib, dataclasses, importlib.util, json, math, os, platform, tempfile, time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -134,7 +135,7 @@ class TrainConfig:
 BASELINE = TrainConfig(architecture="baseline_cnn", preprocess=Preprocess(size=32), augmentation=None, epochs=30, optimizer="adam", learning_rate=1e-3,
                        schedule="halving", warmup_epochs=0, weight_decay=0, label_smoothing=0, balance=0, ema=0)
 
-# %% ../nbs/07_train.ipynb #2c837c9a
+# %% ../nbs/07_train.ipynb #e0353537
 class SignSequence(keras.utils.PyDataset):
     "Batches of augmented, preprocessed images, a function of (seed, epoch, batch) alone."
     def __init__(self,
@@ -158,7 +159,7 @@ class SignSequence(keras.utils.PyDataset):
     ) -> tuple[np.ndarray, np.ndarray]: # (b, s, s, 3) uint8 images and (b,) classes, augmented
         "The images of a batch, before preprocessing: what a person wants to see."
         rng, b = np.random.default_rng([self.config.seed, self.epoch, i]), self.config.batch_size
-        if self.config.balance == 0: chosen = self._shuffled()[i * b:(i + 1) * b]
+        if self.config.balance == 0: chosen = self._shuffled()[np.arange(i * b, (i + 1) * b) % len(self.labels)]
         else: chosen = np.minimum(np.searchsorted(self.cumulative, rng.random(b)), len(self.labels) - 1)
         images, labels = self.squares[chosen], self.labels[chosen].copy()
         if self.no_signs: labels[:self.no_signs], images[:self.no_signs] = -1, self.others[rng.integers(len(self.others), size=min(self.no_signs, len(images)))]
@@ -288,7 +289,25 @@ def compile_model(model:keras.Model, config:TrainConfig, steps:int) -> keras.Mod
     model.compile(make_optimizer(config, steps), loss, metrics=["accuracy"])
     return model
 
-# %% ../nbs/07_train.ipynb #41b4a195
+# %% ../nbs/07_train.ipynb #0248fb43
+def device_share() -> int:
+    "Among how many devices each batch is shared."
+    d = keras.distribution.distribution()
+    return 1 if d is None else d.device_mesh.devices.size
+
+@contextlib.contextmanager
+def on_devices(
+    n:int, # devices
+):
+    "Share each batch among devices, by Keras's data parallelism on JAX; `ValueError` where that cannot be."
+    if n == 1: yield; return
+    if keras.backend.backend() != "jax": raise ValueError("training on several devices needs Keras on JAX: set KERAS_BACKEND=jax")
+    if len(found := keras.distribution.list_devices()) < n: raise ValueError(f"{n} devices are wanted, there are {len(found)}: {', '.join(found)}")
+    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=found[:n], auto_shard_dataset=False))
+    try: yield
+    finally: keras.distribution.set_distribution(None)
+
+# %% ../nbs/07_train.ipynb #9cd9bacd
 def predict_logits(
     model:keras.Model,  # (n, s, s, 3) float32 → logits
     squares:np.ndarray, # (n, s, s, 3) uint8 RGB
@@ -296,9 +315,11 @@ def predict_logits(
     batch:int=256,      # images at a time
 ) -> np.ndarray: # (n, classes) float32
     "A model's logits for square images, preprocessed as in serving."
-    parts = [np.asarray(model.predict(preprocess(squares[i:i+4096]), batch_size=batch, verbose=0), np.float32)
-             for i in range(0, len(squares), 4096)]
-    return np.concatenate(parts) if parts else np.zeros((0, model.output_shape[-1]), np.float32)
+    n, share = len(squares), device_share()
+    squares, batch = squares[np.arange(n + -n % share) % max(n, 1)], batch - batch % share            # whole batches for several devices
+    parts = [np.asarray(model.predict(preprocess(squares[i:i+16*batch]), batch_size=batch, verbose=0), np.float32)
+             for i in range(0, len(squares), 16 * batch)]
+    return np.concatenate(parts)[:n] if parts else np.zeros((0, model.output_shape[-1]), np.float32)
 
 # %% ../nbs/07_train.ipynb #3951edb9
 def renormalise(
@@ -478,7 +499,7 @@ def no_signs(
     if not config.negatives: return None
     return draw_negatives(6000, size, config.seed, [f for f in NEGATIVES if f not in KEPT_ASIDE])[0]
 
-# %% ../nbs/07_train.ipynb #575658ef
+# %% ../nbs/07_train.ipynb #18a2a5c1
 def fit(
     config:TrainConfig=TrainConfig(), # of the run
     root=None,            # data folder; `home()` if None
@@ -488,8 +509,13 @@ def fit(
     on_epoch=None,        # called with each epoch's row of the history
     judge=None,           # (logits, labels) of the held-out images → figures for the history; `judge_epoch` if None
     teacher=None,         # a `gtsrb.predict.Predictor`, where the configuration names one
+    devices:int=1,        # among which each batch is shared
 ) -> Run:
     "Train a configuration to its end, or go on from its last checkpoint; `ValueError` if `out` holds another configuration's."
+    if config.batch_size % devices: raise ValueError(f"a batch of {config.batch_size} cannot be shared among {devices} devices")
+    with on_devices(devices): return _fit(config, root, out, stop_after, verbose, on_epoch, judge, teacher)
+
+def _fit(config, root, out, stop_after, verbose, on_epoch, judge, teacher):
     check_teacher(config, teacher)
     train, valid = training_data(config, root)
     squares, labels = training_images(config, train, root, teacher.preprocess.size if teacher else config.preprocess.size)

@@ -1,7 +1,7 @@
 """What takes a backend of its own, or the real data: other Keras backends, and the shipped model's first epoch again."""
 import importlib.util, json, subprocess, sys
 
-import pytest
+import numpy as np, pytest
 
 from conftest import SHIPPED, environment
 from gtsrb.core import home
@@ -31,6 +31,24 @@ def test_trains_and_resumes_on_other_backends(backend, tmp_path):
                           env=environment() | {"KERAS_BACKEND": backend})
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.startswith(backend)
+
+@pytest.mark.slow
+def test_two_devices_learn_as_one(tmp_path):
+    "Twenty steps on one and on two virtual devices, same batches, no dropout: the same losses. (At larger rates rounding errors grow tenfold a step, on one device as on two.)"
+    from gtsrb.signs import synthetic_dataset
+    root, call = synthetic_dataset(tmp_path / "signs", 1300), "from gtsrb.cli import main; main()"
+    settings = ["epochs=2", "batch_size=64", "folds=2", "fold=0", "policy=float32", "learning_rate=0.0003", "warmup_epochs=0", "weight_decay=0", 'options={"stem": 8, "widths": [8, 16, 32], "dropout": 0.0}']
+    def losses(n, *more):
+        done = subprocess.run([sys.executable, "-c", call, "train", "--root", str(root), "--out", str(tmp_path / f"{n}"), "--devices", str(n), *more, *(f"--set={s}" for s in settings)], capture_output=True, text=True,
+            env=environment() | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"})
+        return done, [(r["loss"], r["val_nll"]) for r in map(json.loads, done.stdout.splitlines())]
+    one, two = losses(1)[1], losses(2)[1]
+    assert len(one) == 2
+    np.testing.assert_allclose(two, one, rtol=1e-4)
+    done, _ = losses(3)
+    assert done.returncode == 1 and "cannot be shared among 3 devices" in done.stderr
+    done, _ = losses(4)
+    assert done.returncode == 1 and "4 devices are wanted, there are 2" in done.stderr
 
 @pytest.mark.real
 def test_first_epoch_of_the_card_again(tmp_path):
