@@ -174,11 +174,11 @@ CLAIMS = {                                  # what differs from `BASELINE`
 
 # %% ../nbs/09_study.ipynb #00d55f0c
 USUAL_RATE = dict(sgd=0.4, adam=0.004, muon=0.01)     # peak learning rate at batches of 128
-SIZES, WIDTHS, DEPTHS = (32, 40, 48), (16, 24, 32, 48), (1, 2)
+SIZES, WIDTHS, DEPTHS = (32, 40, 48), (16, 32, 48, 64), (1, 2)
 
 def _network(base, size, width, depth, **more):
     "`base` with another network."
-    options = dict(stem=width // 2, widths=(width, 2 * width, 4 * width), blocks=(depth,) * 3, **more)
+    options = dict(stem=16, widths=(width, 2 * width, 4 * width), blocks=(depth,) * 3, **more)
     return dataclasses.replace(base, architecture="sign_resnet", options=options, preprocess=dataclasses.replace(base.preprocess, size=size))
 
 def suggest(
