@@ -6,7 +6,8 @@
 __all__ = ['app', 'data_app', 'study_app', 'EXPECTED', 'Root', 'Storage', 'note', 'version', 'options', 'explain', 'main',
            'Format', 'StudyFormat', 'csv_header', 'csv_row', 'probability_row', 'Engine', 'progress_bar', 'answers',
            'on_cluster', 'predict', 'serve', 'download', 'verify', 'data_info', 'read_config', 'train', 'export',
-           'evaluate', 'study_run', 'Comparison', 'committed_trials', 'study_compare', 'study_show', 'info']
+           'record_scoring', 'evaluate', 'study_run', 'Comparison', 'committed_trials', 'merge_rows', 'study_compare',
+           'study_score', 'study_show', 'info']
 
 # %% ../nbs/13_cli.ipynb #4bb4d406
 import contextlib, csv, importlib, itertools, json, os, sys
@@ -273,6 +274,18 @@ def export(
           f"differs from Keras by {card['parity']['max_abs_difference']:.1g} at most")
 
 # %% ../nbs/13_cli.ipynb #ff8d8092
+def record_scoring(
+    file:Path,  # CSV of all scorings; made where it is not there
+    score:dict, # model_sha256, name, seed, images, errors, accuracy, nll, perfect_classes
+) -> int: # how many there are now
+    "Put a scoring on record."
+    columns = ("model_sha256", "name", "seed", "images", "errors", "accuracy", "nll", "perfect_classes")
+    with open(file, "a+", newline="") as f:
+        f.seek(0); lines, out = sum(1 for _ in f), csv.writer(f, lineterminator="\n")
+        if not lines: out.writerow(columns)
+        out.writerow([score[c] for c in columns])
+    return max(lines, 1)
+
 @app.command()
 def evaluate(
     model:Annotated[str|None, typer.Option(help="default, or an artefact's folder.")] = None,
@@ -297,11 +310,8 @@ def evaluate(
         out.mkdir(parents=True, exist_ok=True)
         classes.to_csv(out/"class_accuracy.csv", index=False); np.savez_compressed(out/"probabilities.npz", probabilities=probabilities)
     if record:
-        with open(record, "a+", newline="") as f:
-            f.seek(0); score["times_scored"] = max(sum(1 for _ in f), 1)                 # lines so far, of which one is the header
-            if score["times_scored"] == 1: f.write("model_sha256,name,seed,images,errors,accuracy,nll,perfect_classes\n")
-            config, card = predictor.card["training"]["config"], predictor.card
-            f.write(",".join(map(str, (card["model"]["sha256"], card["name"], config["seed"], *(score[k] for k in ("images", "errors", "accuracy", "nll", "perfect_classes"))))) + "\n")
+        config, card = predictor.card["training"]["config"], predictor.card
+        score["times_scored"] = record_scoring(record, score | dict(model_sha256=card["model"]["sha256"], name=card["name"], seed=config["seed"]))
         card["metrics"]["test"] = score
         (predictor.path/"card.tmp").write_text(json.dumps(card, indent=1) + "\n"); os.replace(predictor.path/"card.tmp", predictor.path/"card.json")
 
@@ -319,12 +329,14 @@ def study_run(
     set:Annotated[list[str]|None, typer.Option(help="Change one value of it, such as policy=float32; may be repeated.")] = None,
     storage:Storage = None,
     beat:Annotated[int, typer.Option(min=1, help="Seconds between a worker's heartbeats; after three missed ones its trial is done again.")] = 20,
+    known:Annotated[Path|None, typer.Option(help="Trials of the same plan that a new study goes on from: a CSV of `gtsrb study show`.")] = None,
     root:Root = None,
 ):
     "Search hyper-parameters. Start it again to go on, or in another terminal to work on it twice as fast."
     base = read_config(config, set or [])
+    import pandas as pd
     from gtsrb.study import search
-    search(out, trials, epochs, tuple(fold or (1, 2, 3)), root, base, storage, seed, beat)
+    search(out, trials, epochs, tuple(fold or (1, 2, 3)), root, base, storage, seed, beat, pd.read_csv(known) if known else None)
 
 class Comparison(str, Enum):
     "What `gtsrb study compare` runs."
@@ -339,20 +351,53 @@ def committed_trials(): # pandas.DataFrame
     if kept is None: raise ValueError("no committed trials here: call it in the repository, or name a study with --out")
     return pd.read_csv(kept)
 
+def merge_rows(
+    file:Path, # CSV; it need not be there
+    rows,      # pandas.DataFrame with columns setting and seed
+): # pandas.DataFrame, of the file
+    "Add rows to a CSV; those of the same settings and seeds are replaced."
+    import pandas as pd
+    old = pd.read_csv(file) if file.exists() else rows[:0]
+    again = old.set_index(["setting", "seed"]).index.isin(rows.set_index(["setting", "seed"]).index)
+    table = pd.concat([old[~again], rows], ignore_index=True)
+    file.parent.mkdir(parents=True, exist_ok=True); table.to_csv(file, index=False)
+    return table
+
 @study_app.command("compare")
 def study_compare(
     what:Annotated[Comparison, typer.Argument(help="The original project's claims, or the first recipe against the best of the committed trials.")],
+    only:Annotated[list[str]|None, typer.Option(help="A setting to run, if not all; may be repeated.")] = None,
     out:Annotated[Path|None, typer.Option(help="A folder a run; what is finished there is not run again. runs/claims or runs/finalists if not given.")] = None,
+    results:Annotated[Path|None, typer.Option(help="Folder of the tables; --out if not given. Rows of other runs that stand there are kept.")] = None,
     root:Root = None,
 ):
     "Run settings against each other, three seeds each, and write runs.csv, curves.csv and tracks.csv. Start it again to go on."
     from gtsrb.study import CLAIMS, FIRST, by_track, compare, curves, finalists, summary
     from gtsrb.train import BASELINE
-    out = out or Path("runs")/what.value
-    runs = (compare(CLAIMS, BASELINE, root=root, out=out, keep=(10,)) if what is Comparison.claims
-            else compare(finalists(committed_trials()), FIRST, folds=(4, 0), root=root, out=out))
-    for name, table in dict(runs=runs, curves=curves(out), tracks=by_track(out)).items(): table.to_csv(out/f"{name}.csv", index=False)
-    print(summary(runs).to_string(index=False))
+    settings = CLAIMS if what is Comparison.claims else finalists(committed_trials())
+    if wrong := sorted({*(only or [])} - {*settings}): raise typer.BadParameter(f"--only takes one of {', '.join(settings)}, not {wrong[0]}")
+    settings, out = {n: c for n, c in settings.items() if not only or n in only}, out or Path("runs")/what.value
+    runs = (compare(settings, BASELINE, root=root, out=out, keep=(10,)) if what is Comparison.claims
+            else compare(settings, FIRST, folds=(4, 0), root=root, out=out))
+    tables = dict(runs=runs, curves=curves(out), tracks=by_track(out))
+    print(summary([merge_rows((results or out)/f"{name}.csv", t) for name, t in tables.items()][0]).to_string(index=False))
+
+@study_app.command("score")
+def study_score(
+    out:Annotated[Path, typer.Argument(help="Folder of `gtsrb study compare`.")],
+    only:Annotated[list[str], typer.Option(help="A setting to score; may be repeated.")],
+    record:Annotated[Path, typer.Option(help="CSV of all scorings, which gets a line for each.")],
+    results:Annotated[Path, typer.Option(help="CSV of this table.")],
+    weights:Annotated[list[str]|None, typer.Option(help="File in a run's folder, such as weights-10.npz; may be repeated. weights.npz if not given.")] = None,
+    root:Root = None,
+):
+    "Score finished runs on the official test images, for the table of claims alone."
+    from gtsrb.data import available
+    from gtsrb.study import score_test
+    if not available(root): raise ValueError("scores are put on record for the official test set alone, which is not there")
+    rows = score_test(out, only, tuple(weights or ["weights.npz"]), root)
+    for r in rows.to_dict("records"): record_scoring(record, {**r, "name": f"{r['setting']} ({r['weights']})"})
+    merge_rows(results, rows); print(rows.drop(columns="model_sha256").to_string(index=False))
 
 @study_app.command("show")
 def study_show(

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['GEOMETRY', 'CLAIMS', 'USUAL_RATE', 'SIZES', 'WIDTHS', 'DEPTHS', 'FIRST', 'held_out', 'judge_images', 'open_study',
-           'run_trials', 'compare', 'curves', 'by_track', 'difference', 'verdict', 'summary', 'suggest', 'networks',
-           'make_sampler', 'search', 'study_table', 'study_from_table', 'pareto_front', 'finalists']
+           'run_trials', 'compare', 'curves', 'by_track', 'difference', 'verdict', 'summary', 'score_test', 'suggest',
+           'networks', 'make_sampler', 'search', 'study_table', 'trials_from_table', 'study_from_table', 'pareto_front',
+           'finalists']
 
 # %% ../nbs/09_study.ipynb #a217bbca
 import collections, dataclasses, functools, hashlib, itertools, json, math, os, shutil, time, warnings
@@ -17,8 +18,10 @@ import pandas as pd
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import TrialState
 
-from .evaluate import bootstrap_interval, cross_fitted_nll
-from .train import BASELINE, SCHEDULES, Run, TrainConfig, cost, fit, history_so_far, judge_epoch, load_squares, predict_logits, read_checkpoint, training_data
+from .evaluate import bootstrap_interval, class_accuracy, cross_fitted_nll, scores
+from .core import softmax
+from .data import read_table
+from .train import BASELINE, SCHEDULES, Run, TrainConfig, cost, fit, history_so_far, judge_epoch, load_run, load_squares, predict_logits, read_checkpoint, training_data
 
 # %% ../nbs/09_study.ipynb #722da5b9
 def held_out(
@@ -164,13 +167,32 @@ def summary(
 # %% ../nbs/09_study.ipynb #5a9fa39a
 GEOMETRY = dataclasses.replace(TrainConfig().augmentation.scaled(0), rotate=10.0, scale=1.2, shift=0.1, mirror=0.0)
 
-CLAIMS = {                                  # what differs from `BASELINE`
-    "baseline": {}, "random-split": dict(split="random"), "no-batch-norm": dict(options=dict(norm=False)),
+_changed = {
+    "short": {}, "no-batch-norm": dict(options=dict(norm=False)),
     "constant": dict(schedule="constant"), "cosine": dict(schedule="cosine"), "one-cycle": dict(schedule="one_cycle"),
     "dropout": dict(options=dict(dropout=0.3)), "weight-decay": dict(weight_decay=0.05), "label-smoothing": dict(label_smoothing=0.1),
     "geometry": dict(augmentation=GEOMETRY), "augmentation": dict(augmentation=TrainConfig().augmentation),
     "quarter": dict(options=dict(filters=(8, 16, 32), hidden=64)), "half": dict(options=dict(filters=(16, 32, 64), hidden=128)),
     "larger": dict(options=dict(filters=(32, 64, 256), hidden=1024))}
+CLAIMS = {"baseline": {}, "random-split": dict(split="random")} | {n: c | dict(epochs=12) for n, c in _changed.items()}   # what differs from `BASELINE`
+
+# %% ../nbs/09_study.ipynb #df922268
+def score_test(
+    out:Path,          # of `compare`
+    settings:list,     # names
+    weights=("weights.npz",), # files in a run's folder, such as weights-10.npz, of epoch 10
+    root=None,         # data folder; `home()` if None
+) -> pd.DataFrame: # a row a file: setting, seed, weights, model_sha256, images, errors, accuracy, nll, perfect_classes
+    "Score finished runs on the official test images. It chooses nothing; whoever calls it puts the rows on record."
+    test = read_table(root); test = test[test["set"] == "test"]; y, rows, squares = test["class"].to_numpy(), [], {}
+    for f in sorted(p.parent for n in settings for p in Path(out).glob(f"{n}-*/held_out.csv")):
+        for w in weights:
+            run = load_run(f, w); prepare = run.config.preprocess
+            if prepare not in squares: squares[prepare] = load_squares(test, root, prepare)
+            p = softmax(predict_logits(run.model, squares[prepare], prepare)); name, _, seed = f.name.rpartition("-")
+            rows.append(dict(setting=name, seed=int(seed), weights=w, model_sha256=hashlib.sha256((f/w).read_bytes()).hexdigest(), perfect_classes=int((class_accuracy(y, p)["errors"] == 0).sum()))
+                        | {k: v for k, v in scores(y, p).items() if k in ("images", "errors", "accuracy", "nll")})
+    return pd.DataFrame(rows)
 
 # %% ../nbs/09_study.ipynb #00d55f0c
 USUAL_RATE = dict(sgd=0.4, adam=0.004, muon=0.01)     # peak learning rate at batches of 128
@@ -234,6 +256,7 @@ def search(
     storage:str|None=None,  # database; an SQLite file in `out` if None
     seed:int=0,             # of the draws
     beat:int=20,            # seconds between heartbeats
+    known:pd.DataFrame|None=None, # trials of an earlier study of the same plan, from `study_table`, for a new one to go on from
 ) -> optuna.Study:
     "Search for the least negative log-likelihood on held-out tracks; a study found there goes on."
     out = Path(out); out.mkdir(parents=True, exist_ok=True)
@@ -242,6 +265,7 @@ def search(
     plan = dict(epochs=epochs, folds=list(folds), base=base.to_dict())
     if study.user_attrs.get("plan", plan) != plan: raise ValueError(f"{out} holds a study with other epochs, folds or base: choose another folder")
     study.set_user_attr("plan", plan)
+    if known is not None and not study.get_trials(deepcopy=False): study.add_trials(trials_from_table(known))
     objective = lambda trial: _trial(study, trial, dataclasses.replace(suggest(trial, base), epochs=epochs), folds, root, out)
     return run_trials(study, objective, trials, functools.partial(make_sampler, seed))
 
@@ -308,14 +332,21 @@ def _space():
     trial = optuna.create_study().ask(); suggest(trial)
     return trial.distributions
 
+def trials_from_table(
+    table:pd.DataFrame, # from `study_table`, or read from its CSV
+) -> list: # of Optuna trials; those that failed have no say and are left out
+    "Trials as Optuna knows them."
+    space = _space()
+    return [optuna.create_trial(state=TrialState[r["state"]], value=r["nll"] if pd.notna(r["nll"]) else None, params={k: r[k] for k in space}, distributions=space,
+                                user_attrs={k: r[k] for k in _FIGURES if k not in ("nll", "epochs") and pd.notna(r[k])},
+                                intermediate_values=dict(enumerate(map(float, str(r["curve"]).split()), 1)))
+            for r in table[table["state"] != "FAIL"].to_dict("records")]
+
 def study_from_table(
     table:pd.DataFrame, # from `study_table`, or read from its CSV
 ) -> optuna.Study: # in memory
     "The study that a table was made of, for Optuna's own analyses."
-    study, space = optuna.create_study(), _space()
-    for row in table[table["state"] != "FAIL"].to_dict("records"):
-        study.add_trial(optuna.create_trial(state=TrialState[row["state"]], value=row["nll"], params={k: row[k] for k in space}, distributions=space,
-                                            intermediate_values=dict(enumerate(map(float, str(row["curve"]).split()), 1))))
+    study = optuna.create_study(); study.add_trials(trials_from_table(table))
     return study
 
 def pareto_front(
