@@ -221,7 +221,7 @@ def suggest(
 # %% ../nbs/09_study.ipynb #66120a0d
 @functools.cache
 def networks(
-    most:int=100_000_000, # multiply-accumulates
+    most:int=45_000_000, # multiply-accumulates
 ) -> pd.DataFrame: # a row a network, cheapest first: size, width, depth, macs, params
     "All networks of the search space up to a cost."
     rows = []
