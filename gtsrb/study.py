@@ -87,33 +87,34 @@ def compare(
     out:Path="runs/compare", # a folder a run, and the database; what is finished there is not run again
     storage:str|None=None,   # database of the queue; an SQLite file in `out` if None
     keep=(),          # epochs after which the weights are kept besides those of the end
-) -> pd.DataFrame: # a row a run: setting, seed, fold, params, macs, epochs, seconds, accuracy (of training), nll, error
+    judge=held_out,   # (run, root) → a row an image that was held out: class, track, and figures
+) -> pd.DataFrame: # a row a run: setting, seed, fold, params, macs, epochs, seconds, accuracy (of training), and the means of the figures, such as nll and error
     "Run each setting with each seed and judge it on held-out tracks."
     out = Path(out); out.mkdir(parents=True, exist_ok=True)
     study = open_study(storage or f"sqlite:///{out}/study.db", "compare")
     grid = {(n, s): dataclasses.replace(base, seed=s, fold=f, **c) for n, c in settings.items() for s, f in zip(seeds, itertools.cycle(folds))}
     def objective(trial):
         name, seed = trial.user_attrs["setting"], trial.user_attrs["seed"]
-        row, _ = _finished(grid[name, seed], root, out/f"{name}-{seed}", keep)
+        row = _finished(grid[name, seed], root, out/f"{name}-{seed}", keep, judge)
         for k, v in row.items(): trial.set_user_attr(k, v)
         return row["nll"]
     queued = lambda: [(t.user_attrs["setting"], t.user_attrs["seed"]) for t in study.get_trials(deepcopy=False) if t.state != TrialState.FAIL]
     for name, seed in grid.keys() - queued(): study.enqueue_trial({}, user_attrs=dict(setting=name, seed=seed))
     run_trials(study, objective, len(queued()))
-    return pd.DataFrame([dict(setting=n, seed=s) | _finished(c, root, out/f"{n}-{s}", keep)[0] for (n, s), c in grid.items()])
+    return pd.DataFrame([dict(setting=n, seed=s) | _finished(c, root, out/f"{n}-{s}", keep, judge) for (n, s), c in grid.items()])
 
-def _finished(config, root, folder, keep):
-    "Figures and held-out images of a run, trained or taken from its folder."
+def _finished(config, root, folder, keep, judge):
+    "Figures of a run, trained or taken from its folder."
     for epoch in keep:
         if len(history_so_far(folder, config)) <= epoch and not (folder/f"weights-{epoch}.npz").exists():
             fit(config, root, folder, stop_after=epoch, verbose=0); shutil.copy(folder/"weights.npz", folder/f"weights-{epoch}.npz")
     if len(history := history_so_far(folder, config)) < config.epochs or not (folder/"held_out.csv").exists():
         run = fit(config, root, folder, verbose=0); history = run.history
-        held_out(run, root).to_csv(folder/"held_out.csv", index=False)
+        judge(run, root).to_csv(folder/"held_out.csv", index=False)
         (folder/"cost.json").write_text(json.dumps(cost(config)))
     images = pd.read_csv(folder/"held_out.csv")
     return dict(fold=config.fold, **json.loads((folder/"cost.json").read_text()), epochs=config.epochs, seconds=round(sum(r["seconds"] for r in history)),
-                accuracy=history[-1]["accuracy"], nll=images["nll"].mean(), error=images["error"].mean()), images
+                accuracy=history[-1]["accuracy"], **images.drop(columns=["class", "track"]).mean())
 
 def curves(
     out:Path, # of `compare`
@@ -125,21 +126,22 @@ def curves(
 
 def by_track(
     out:Path, # of `compare`
-) -> pd.DataFrame: # a row a held-out track of a run: setting, seed, class, track, images, nll (sum), error (count)
+) -> pd.DataFrame: # a row a held-out track of a run: setting, seed, class, track, images, and the sums of the figures, such as nll and error
     "What is needed to say how sure a difference is."
     parts = []
     for f in sorted(Path(out).glob("*/held_out.csv")):
         g = pd.read_csv(f).groupby(["class", "track"])
         name, _, seed = f.parent.name.rpartition("-")
-        parts.append(pd.concat([g.size().rename("images"), g["nll"].sum().round(4), g["error"].sum()], axis=1).reset_index().assign(setting=name, seed=int(seed)))
-    return pd.concat(parts, ignore_index=True)[["setting", "seed", "class", "track", "images", "nll", "error"]]
+        parts.append(pd.concat([g.size().rename("images"), g.sum().round(4)], axis=1).reset_index().assign(setting=name, seed=int(seed)))
+    table = pd.concat(parts, ignore_index=True); first = ["setting", "seed", "class", "track", "images"]
+    return table[first + [c for c in table if c not in first]]
 
 # %% ../nbs/09_study.ipynb #515094cc
 def difference(
     tracks:pd.DataFrame, # from `by_track`
     a:str,               # the setting to start from
     b:str,               # the setting to go to
-    figure:str="nll",    # or error
+    figure:str="nll",    # or error, or another column
 ) -> dict: # difference (b - a, an image), low, high (95% interval), sd (over seeds)
     "What going from one setting to another changes on the held-out images; below zero is better."
     key = ["seed", "class", "track", "images"]
@@ -158,10 +160,11 @@ def verdict(
 
 def summary(
     runs:pd.DataFrame, # from `compare`
-) -> pd.DataFrame: # a row a setting, least nll first: runs, and mean and standard deviation of nll and error over the seeds
+) -> pd.DataFrame: # a row a setting, least nll first: runs, and mean and standard deviation of each figure over the seeds
     "Mean and spread over seeds (and their folds)."
     g = runs.groupby("setting")
-    t = pd.DataFrame(dict(runs=g.size(), nll=g["nll"].mean(), nll_sd=g["nll"].std(), error=g["error"].mean(), error_sd=g["error"].std()))
+    t = pd.DataFrame(dict(runs=g.size()))
+    for f in [c for c in runs if c.startswith(("nll", "error"))]: t[f], t[f"{f}_sd"] = g[f].mean(), g[f].std()
     return t.sort_values("nll").reset_index()
 
 # %% ../nbs/09_study.ipynb #5a9fa39a
