@@ -1,0 +1,50 @@
+"""Train everything that ships, from the official images to the artefacts, with the committed configurations.
+
+    gtsrb data download
+    python benchmarks/recipe.py [--out runs/recipe] [--into .] [--dry-run]
+
+1. `default`: five seeds on all training images; the first one ships, which is written here and was so before any was scored.
+2. Its five folds, each without a fifth of the tracks: for temperature, threshold and the review of labels.
+3. Five artefacts, benchmarks/models/1 … 5 (the ensemble), and gtsrb/assets/default, the same as the first.
+4. `lite`: a small network that learns from the five beside the labels, and its folds, each taught by the one network that has not seen the fold either.
+
+Every step is a `gtsrb` command, printed before it runs. What was interrupted goes on from its last epoch when the script is started again, and what
+was finished is not done again. Scoring is left out: `gtsrb evaluate MODEL --record benchmarks/scorings.csv` does it, once, at the end."""
+import argparse, json, shlex, subprocess, sys, time
+from pathlib import Path
+
+SEEDS, SHIPPED, FOLDS, LITE_FOLDS = (1, 2, 3, 4, 5), 1, (0, 1, 2, 3, 4), (0, 1)
+
+def steps(out, into):
+    "name: command, in order."
+    models, assets = into / "benchmarks/models", into / "gtsrb/assets"
+    lite = out / "lite.json"
+    folds = [o for f in FOLDS for o in ("--calibration", out / f"fold-{f}")]
+    for s in SEEDS: yield f"seed-{s}", ["train", "--out", out / f"seed-{s}", "--set", f"seed={s}"]
+    for f in FOLDS: yield f"fold-{f}", ["train", "--out", out / f"fold-{f}", "--set", f"seed={SHIPPED}", "--set", f"fold={f}"]
+    for s in SEEDS: yield f"model-{s}", ["export", out / f"seed-{s}", *folds, "--out", models / f"{s}", "--name", f"seed-{s}"]
+    yield "default", ["export", out / f"seed-{SHIPPED}", *folds, "--out", assets / "default", "--out-of-fold", into / "benchmarks/default/out_of_fold.npz"]
+    teachers = [o for s in SEEDS for o in ("--teacher", models / f"{s}")]
+    yield "lite-1", ["train", "--config", lite, "--out", out / "lite-1", *teachers]
+    for f in LITE_FOLDS:
+        yield f"teacher-{f}", ["export", out / f"fold-{f}", "--calibration", out / f"fold-{f}", "--out", out / f"teacher-{f}", "--name", f"fold-{f}"]
+        yield f"lite-fold-{f}", ["train", "--config", lite, "--out", out / f"lite-fold-{f}", "--set", f"fold={f}", "--teacher", out / f"teacher-{f}"]
+    yield "lite", ["export", out / "lite-1", "--calibration", out / f"lite-fold-{LITE_FOLDS[0]}", "--out", assets / "lite", "--name", "lite"]
+
+def main():
+    a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    a.add_argument("--out", type=Path, default=Path("runs/recipe")); a.add_argument("--into", type=Path, default=Path(".")); a.add_argument("--dry-run", action="store_true")
+    a = a.parse_args()
+    done = a.out / "done.json"; finished = json.loads(done.read_text()) if done.exists() else {}
+    if not a.dry_run:
+        from gtsrb.recipe import LITE
+        a.out.mkdir(parents=True, exist_ok=True); (a.out / "lite.json").write_text(json.dumps(LITE.to_dict(), indent=1))
+    for name, command in steps(a.out, a.into):
+        if name in finished: continue
+        print("gtsrb", shlex.join(map(str, command)), flush=True)
+        if a.dry_run: continue
+        start = time.time()
+        subprocess.run([sys.executable, "-c", "from gtsrb.cli import main; main()", *map(str, command)], check=True)
+        finished[name] = round(time.time() - start); done.write_text(json.dumps(finished, indent=1) + "\n")
+
+if __name__ == "__main__": main()
