@@ -41,7 +41,7 @@ def version(show:bool):
 def options(version:Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")] = False): pass
 
 # %% ../nbs/13_cli.ipynb #b0844fdf
-EXPECTED = ("DataError", "ArtefactError")  # errors of ours, known by name so that their modules need not be loaded
+EXPECTED = ("DataError", "ArtefactError", "ServiceError")  # errors of ours, known by name so that their modules need not be loaded
 
 def explain(
     e:Exception,
