@@ -6,7 +6,7 @@
 __all__ = ['app', 'data_app', 'study_app', 'EXPECTED', 'Root', 'Storage', 'note', 'version', 'options', 'explain', 'main',
            'Format', 'StudyFormat', 'csv_header', 'csv_row', 'probability_row', 'Engine', 'progress_bar', 'answers',
            'check_known', 'all_told', 'on_cluster', 'predict', 'serve', 'download', 'verify', 'data_info',
-           'read_config', 'train', 'export', 'record_scoring', 'evaluate', 'study_run', 'Comparison',
+           'read_config', 'train', 'export', 'record_scoring', 'known_figures', 'evaluate', 'study_run', 'Comparison',
            'committed_trials', 'merge_rows', 'study_compare', 'study_score', 'study_show', 'info']
 
 # %% ../nbs/13_cli.ipynb #4bb4d406
@@ -276,22 +276,27 @@ def train(
 @app.command()
 def export(
     run:Annotated[Path, typer.Argument(help="Folder of the finished run that ships.")],
-    calibration:Annotated[Path, typer.Option(help="Folder of a run of the same recipe that held a fold out.")],
+    calibration:Annotated[list[Path], typer.Option(help="Folder of a run of the same recipe that held a fold out; repeated: all folds, which fit the threshold of known signs too.")],
     out:Annotated[Path, typer.Option(help="The artefact's folder; replaced.")],
     name:Annotated[str, typer.Option(help="The artefact's name.")] = "default",
     weights:Annotated[str, typer.Option(help="File in both folders: the weights of an earlier epoch, perhaps.")] = "weights.npz",
     held_out:Annotated[Path|None, typer.Option(help="Also write the calibrating run's probabilities for its held-out tracks: .npz.")] = None,
+    out_of_fold:Annotated[Path|None, typer.Option(help="Also write what all folds said of the images that they did not see: .npz.")] = None,
+    known_share:Annotated[float, typer.Option(min=0.5, max=1, help="Share of real signs that is to pass as known.")] = 0.995,
+    known_score:Annotated[str|None, typer.Option(help="odds, energy, margin or height; without it the one that tells drawn pictures of no sign best.")] = None,
     precision:Annotated[str, typer.Option(help="In which the network computes: int8 or float32.")] = "int8",
     root:Root = None,
 ):
     "Write a trained model as an artefact: ONNX and card."
+    if held_out and len(calibration) > 1 or out_of_fold and len(calibration) == 1: raise typer.BadParameter("--held-out is for one calibrating run, --out-of-fold for all folds")
     from gtsrb.export import export_artefact, held_out_logits, load_run, make_network
-    card = export_artefact(run, calibration, out, name, root, weights, precision)
+    card = export_artefact(run, calibration, out, name, root, weights, precision, out_of_fold, known_share, known_score)
     if held_out:
-        held = load_run(calibration, weights)
+        held = load_run(calibration[0], weights)
         rows, logits = held_out_logits(held, root, make_network(held, precision, root))
         np.savez_compressed(held_out, path=rows["path"].to_numpy(str), probabilities=softmax(logits, card["temperature"]).astype(np.float32))
-    print(f"{out}: {card['model']['bytes'] / 1e6:.1f} MB, temperature {card['temperature']}, "
+    known = f", known signs by {card['known']['score']} from {card['known']['threshold']} on" if "known" in card else ""
+    print(f"{out}: {card['model']['bytes'] / 1e6:.1f} MB, temperature {card['temperature']}{known}, "
           f"differs from Keras by {card['parity']['max_abs_difference']:.1g} at most")
 
 # %% ../nbs/13_cli.ipynb #ff8d8092
@@ -307,6 +312,14 @@ def record_scoring(
         out.writerow([score[c] for c in columns])
     return max(lines, 1)
 
+def known_figures(predictor, scores, groups) -> dict:
+    "How many signs pass an artefact's threshold, and what of other pictures does."
+    from gtsrb.confidence import PHOTOGRAPHS, known_report
+    from gtsrb.export import no_sign_pictures
+    from gtsrb.negatives import KEPT_ASIDE
+    pictures, family = no_sign_pictures(size=predictor.preprocess.size)
+    return known_report(scores, predictor.answers(pictures)[1], family, predictor.known["threshold"], groups, (*KEPT_ASIDE, PHOTOGRAPHS))
+
 @app.command()
 def evaluate(
     model:Annotated[str|None, typer.Option(help="default, or an artefact's folder.")] = None,
@@ -315,6 +328,7 @@ def evaluate(
     root:Root = None,
 ):
     "Score an artefact on the 12,630 official test images."
+    from gtsrb.confidence import confidence_scores
     from gtsrb.data import DUPLICATES, available, image_paths, read_table
     from gtsrb.evaluate import class_accuracy, near_identical_groups, official_score
     from gtsrb.predict import Predictor
@@ -323,8 +337,10 @@ def evaluate(
     if record and not official: raise ValueError("--record is for the official test set alone")
     test = table[table["set"] == "test"]; y = test["class"].to_numpy()
     squares = predictor.preprocess.squares(progress_bar(image_paths(test, root), "read"))
-    probabilities = predictor.probabilities(squares)
-    score = official_score(y, probabilities, near_identical_groups(squares, y), test["path"].isin(DUPLICATES).to_numpy())
+    probabilities, scores = predictor.answers(squares)
+    groups = near_identical_groups(squares, y)
+    score = official_score(y, probabilities, groups, test["path"].isin(DUPLICATES).to_numpy()) | confidence_scores(y, probabilities)
+    if predictor.known: score["known"] = known_figures(predictor, scores, groups)
     classes = class_accuracy(y, probabilities)
     print(json.dumps(score, indent=1)); print(classes[classes["errors"] > 0].sort_values("accuracy").to_string(index=False))
     if out:

@@ -269,9 +269,17 @@ class Predictor:
         images, # iterable of bytes, paths or (h, w, 3) uint8 RGB arrays
     ) -> np.ndarray: # (n, 43) float32, rows sum to 1
         "Class probabilities; the first image that cannot be read raises as in `load_image`."
-        images, rows = each_image(images), [np.zeros((0, NUM_CLASSES), np.float32)]
-        while len(squares := self.preprocess.squares(islice(images, CHUNK), self.limits)): rows.append(self(squares))
-        return np.concatenate(rows)
+        return self.answers(images)[0]
+
+    def answers(self,
+        images, # iterable of bytes, paths or (h, w, 3) uint8 RGB arrays
+    ) -> tuple: # (n, 43) float32, rows sum to 1; (n,) scores of known signs, or None where the artefact has none
+        "Class probabilities and scores; the first image that cannot be read raises as in `load_image`."
+        images, rows, scores = each_image(images), [np.zeros((0, NUM_CLASSES), np.float32)], [np.zeros(0)]
+        while len(squares := self.preprocess.squares(islice(images, CHUNK), self.limits)):
+            p, s = self.model.answer(squares)
+            rows.append(p.astype(np.float32)); scores.append(s)
+        return np.concatenate(rows), np.concatenate(scores) if self.known else None
 
     def predict(self,
         images,       # iterable of bytes, paths or (h, w, 3) uint8 RGB arrays
