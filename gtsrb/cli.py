@@ -284,13 +284,14 @@ def export(
     out_of_fold:Annotated[Path|None, typer.Option(help="Also write what all folds said of the images that they did not see: .npz.")] = None,
     known_share:Annotated[float, typer.Option(min=0.5, max=1, help="Share of real signs that is to pass as known.")] = 0.995,
     known_score:Annotated[str|None, typer.Option(help="odds, energy, margin or height; without it the one that tells drawn pictures of no sign best.")] = None,
+    attack:Annotated[int, typer.Option(min=0, help="Attack so many held-out images of the first calibrating run, for the card (FGSM and PGD; minutes).")] = 0,
     precision:Annotated[str, typer.Option(help="In which the network computes: int8 or float32.")] = "int8",
     root:Root = None,
 ):
     "Write a trained model as an artefact: ONNX and card."
     if held_out and len(calibration) > 1 or out_of_fold and len(calibration) == 1: raise typer.BadParameter("--held-out is for one calibrating run, --out-of-fold for all folds")
     from gtsrb.export import export_artefact, held_out_logits, load_run, make_network
-    card = export_artefact(run, calibration, out, name, root, weights, precision, out_of_fold, known_share, known_score)
+    card = export_artefact(run, calibration, out, name, root, weights, precision, out_of_fold, known_share, known_score, attack=attack)
     if held_out:
         held = load_run(calibration[0], weights)
         rows, logits = held_out_logits(held, root, make_network(held, precision, root))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PRECISIONS', 'JUDGING_SEED', 'to_onnx', 'onnx_logits', 'parity', 'calibration_squares', 'quantise', 'make_network',
            'check_recipe', 'held_out_logits', 'calibrate', 'no_sign_pictures', 'check_folds', 'out_of_fold',
-           'calibrate_folds', 'known_by', 'make_card', 'finished_run', 'write_artefact', 'export_artefact']
+           'calibrate_folds', 'known_by', 'attacked', 'make_card', 'finished_run', 'write_artefact', 'export_artefact']
 
 # %% ../nbs/10_export.ipynb #50ece0b1
 import functools, hashlib, importlib.util, json, logging, shutil, tempfile
@@ -20,7 +20,7 @@ from .confidence import PHOTOGRAPHS, OutOfFold, calibration_figures, fit_known
 from .core import CLASSES, KNOWN_SCORES, softmax
 from .data import content_sha256, read_table
 from .evaluate import expected_calibration_error, fit_temperature, negative_log_likelihood
-from .model import multiply_accumulates
+from .model import attack_report, multiply_accumulates
 from .negatives import KEPT_ASIDE, NEGATIVES, negatives, photographs
 from .preprocess import Preprocess
 from .train import Run, load_run, load_squares, predict_logits, read_checkpoint, training_data
@@ -220,6 +220,18 @@ def known_by(
     passes = KNOWN_SCORES[known["score"]](onnx_logits(network, preprocess(pictures))) >= known["threshold"]
     return {str(f): float(passes[family == f].mean()) for f in dict.fromkeys(family)}
 
+def attacked(
+    held_out:Run, # a run with a fold held out
+    images:int,   # of that fold, drawn at random
+    root=None,    # data folder; `home()` if None
+) -> dict: # fold, and of `model.attack_report` the rows
+    "What is left of the accuracy of a run's network, in float32, when its held-out images are attacked."
+    if held_out.config.preprocess.contrast != "standardise": raise ValueError("attacks go through the preprocessing `standardise`, no other")
+    rows = training_data(held_out.config, root)[1]
+    rows = rows.sample(min(images, len(rows)), random_state=0)
+    squares = load_squares(rows, root, held_out.config.preprocess)
+    return dict(fold=held_out.config.fold, rows=attack_report(held_out.model, squares, rows["class"].to_numpy(), held_out.config.preprocess.floor))
+
 # %% ../nbs/10_export.ipynb #e8df7f08
 def make_card(
     name:str,          # of the artefact
@@ -278,6 +290,7 @@ def export_artefact(
     share:float=0.995,         # with all folds: of signs that is to pass as known
     score:str|None=None,       # with all folds: one of `core.KNOWN_SCORES`; None: the best on families that are not kept aside
     each:int=400,              # with all folds: pictures of no sign of every family
+    attack:int=0,              # held-out images of the first calibrating run that are attacked
 ) -> dict: # the card; `known` is on it where all folds calibrated
     "A finished run as an artefact: `model.onnx`, `card.json`, `training_log.json`."
     folders, out = held_out_folder if isinstance(held_out_folder, (list, tuple)) else [held_out_folder], Path(out)
@@ -293,6 +306,7 @@ def export_artefact(
         known["shipped_passes"] = known_by(network, known, run.config.preprocess, each)
         if oof_file: oof.save(oof_file)
     card = make_card(name, run, network, calibration, read_checkpoint(run_folder), root, precision, known)
+    if attack: card["attack"] = attacked(held_out[0], attack, root)
     squares = load_squares(training_data(held_out[0].config, root)[1], root, run.config.preprocess)
     card["parity"] = dict(images=len(squares), max_abs_difference=parity(run.model, to_onnx(run.model), squares, run.config.preprocess, card["temperature"]))
     if card["parity"]["max_abs_difference"] > 1e-4: raise RuntimeError(f"ONNX and Keras differ by {card['parity']['max_abs_difference']:.2g}")
