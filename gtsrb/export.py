@@ -5,22 +5,23 @@
 # %% auto #0
 __all__ = ['PRECISIONS', 'JUDGING_SEED', 'to_onnx', 'onnx_logits', 'parity', 'calibration_squares', 'quantise', 'make_network',
            'check_recipe', 'held_out_logits', 'calibrate', 'no_sign_pictures', 'check_folds', 'out_of_fold',
-           'calibrate_folds', 'known_by', 'attacked', 'make_card', 'finished_run', 'write_artefact', 'export_artefact']
+           'calibrate_folds', 'known_by', 'attacked', 'known_comparison', 'make_card', 'finished_run', 'write_artefact',
+           'export_artefact']
 
 # %% ../nbs/10_export.ipynb #50ece0b1
 import functools, hashlib, importlib.util, json, logging, shutil, tempfile
 from pathlib import Path
 
-import keras, numpy as np
+import keras, numpy as np, pandas as pd
 import onnx, onnxruntime
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from .confidence import PHOTOGRAPHS, OutOfFold, calibration_figures, fit_known
+from .confidence import PHOTOGRAPHS, OutOfFold, calibration_figures, compare_scores, feature_score, fit_distance, fit_known, known_scores
 from .core import CLASSES, KNOWN_SCORES, softmax
 from .data import content_sha256, read_table
 from .evaluate import expected_calibration_error, fit_temperature, negative_log_likelihood
-from .model import attack_report, multiply_accumulates
+from .model import attack_report, features, multiply_accumulates
 from .negatives import KEPT_ASIDE, NEGATIVES, negatives, photographs
 from .preprocess import Preprocess
 from .train import Run, load_run, load_squares, predict_logits, read_checkpoint, training_data
@@ -231,6 +232,21 @@ def attacked(
     rows = rows.sample(min(images, len(rows)), random_state=0)
     squares = load_squares(rows, root, held_out.config.preprocess)
     return dict(fold=held_out.config.fold, rows=attack_report(held_out.model, squares, rows["class"].to_numpy(), held_out.config.preprocess.floor))
+
+# %% ../nbs/10_export.ipynb #11ac9f81
+def known_comparison(
+    run:Run,       # with a fold held out
+    root=None,     # data folder; `home()` if None
+    each:int=400,  # pictures of no sign of every family
+) -> pd.DataFrame: # of `confidence.compare_scores`; the scores of `core.KNOWN_SCORES`, and features
+    "Scores of known signs that need logits alone, against one that looks at features."
+    train, valid = training_data(run.config, root)
+    inner, prep = keras.Model(run.model.input, [run.model.output, features(run.model).output]), run.config.preprocess
+    ask = lambda squares: [np.concatenate(p).astype(np.float64) for p in zip(*(map(np.asarray, inner(prep(squares[i:i+256]), training=False)) for i in range(0, len(squares), 256)))]
+    pictures, family = no_sign_pictures(each, prep.size)
+    fitted = fit_distance(ask(load_squares(train, root, prep))[1], train["class"].to_numpy())
+    (signs, near), (others, far) = ask(load_squares(valid, root, prep)), ask(pictures)
+    return compare_scores(known_scores(signs) | dict(features=feature_score(near, fitted)), known_scores(others) | dict(features=feature_score(far, fitted)), family)
 
 # %% ../nbs/10_export.ipynb #e8df7f08
 def make_card(
