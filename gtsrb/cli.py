@@ -329,7 +329,7 @@ def evaluate(
     root:Root = None,
 ):
     "Score an artefact on the 12,630 official test images."
-    from gtsrb.confidence import confidence_scores
+    from gtsrb.confidence import confidence_scores, score_intervals
     from gtsrb.data import DUPLICATES, available, image_paths, read_table
     from gtsrb.evaluate import class_accuracy, near_identical_groups, official_score
     from gtsrb.predict import Predictor
@@ -340,7 +340,7 @@ def evaluate(
     squares = predictor.preprocess.squares(progress_bar(image_paths(test, root), "read"))
     probabilities, scores = predictor.answers(squares)
     groups = near_identical_groups(squares, y)
-    score = official_score(y, probabilities, groups, test["path"].isin(DUPLICATES).to_numpy()) | confidence_scores(y, probabilities)
+    score = official_score(y, probabilities, groups, test["path"].isin(DUPLICATES).to_numpy()) | confidence_scores(y, probabilities) | dict(intervals95=score_intervals(y, probabilities, groups))
     if predictor.known: score["known"] = known_figures(predictor, scores, groups)
     classes = class_accuracy(y, probabilities)
     print(json.dumps(score, indent=1)); print(classes[classes["errors"] > 0].sort_values("accuracy").to_string(index=False))

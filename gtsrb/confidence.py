@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PHOTOGRAPHS', 'brier_score', 'reliability', 'plot_reliability', 'risk_coverage', 'error_after_rejecting',
-           'confidence_scores', 'auroc', 'threshold_for', 'false_positive_rate', 'fit_distance', 'feature_score',
-           'compare_scores', 'best_score', 'OutOfFold', 'read_out_of_fold', 'calibration_figures', 'known_scores',
-           'fit_known', 'known_report']
+           'confidence_scores', 'score_intervals', 'auroc', 'threshold_for', 'false_positive_rate', 'fit_distance',
+           'feature_score', 'compare_scores', 'best_score', 'OutOfFold', 'read_out_of_fold', 'calibration_figures',
+           'known_scores', 'fit_known', 'known_report']
 
 # %% ../nbs/08b_confidence.ipynb #417f7e3e
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from .core import KNOWN_SCORES, softmax
-from .evaluate import bootstrap_interval, cross_fitted_nll, expected_calibration_error, fit_temperature, negative_log_likelihood
+from .evaluate import bootstrap_interval, cross_fitted_nll, expected_calibration_error, fit_temperature, negative_log_likelihood, scores
 
 # %% ../nbs/08b_confidence.ipynb #8ce3a14a
 def brier_score(
@@ -88,6 +88,24 @@ def confidence_scores(
     "What the confidences of one model are worth on one set of images."
     return dict(nll=negative_log_likelihood(y_true, probabilities), ece=expected_calibration_error(y_true, probabilities), brier=brier_score(y_true, probabilities),
                 aurc=float(risk_coverage(y_true, probabilities)[1].mean()), error_rejecting_1pct=error_after_rejecting(y_true, probabilities))
+
+# %% ../nbs/08b_confidence.ipynb #af05080e
+def score_intervals(
+    y_true:np.ndarray,        # (n,) classes
+    probabilities:np.ndarray, # (n, classes)
+    groups:np.ndarray,        # (n,) group of each image
+    draws:int=1000,
+    seed:int=0,
+) -> dict: # name: [low, high], of `confidence_scores`, accuracy and macro_f1
+    "95% percentile bootstrap over groups, of everything that is reported."
+    _, g = np.unique(groups, return_inverse=True)
+    members, rng = np.split(np.argsort(g, kind="stable"), np.cumsum(np.bincount(g))[:-1]), np.random.default_rng(seed)
+    def once():
+        i = np.concatenate([members[k] for k in rng.integers(len(members), size=len(members))])
+        s = scores(y_true[i], probabilities[i])
+        return dict(accuracy=s["accuracy"], macro_f1=s["macro_f1"]) | confidence_scores(y_true[i], probabilities[i])
+    table = pd.DataFrame([once() for _ in range(draws)])
+    return {k: [float(q) for q in np.quantile(table[k], [.025, .975])] for k in table}
 
 # %% ../nbs/08b_confidence.ipynb #1d823ba7
 def auroc(
@@ -188,13 +206,14 @@ def read_out_of_fold(file:Path) -> OutOfFold:
 # %% ../nbs/08b_confidence.ipynb #75da54ca
 def calibration_figures(
     oof:OutOfFold,
-) -> dict: # temperature; images, errors; each of `confidence_scores` before and after it; nll_cross_fitted, interval95 of the accuracy over tracks
+) -> dict: # temperature; images, errors; each of `confidence_scores` before and after it; nll_cross_fitted; interval95 of the accuracy, and intervals95_after of the figures, over tracks
     "The temperature of a recipe, and what its confidences are worth before and after."
     y, t = oof.y_true, round(fit_temperature(oof.logits, oof.y_true), 4)
     scored = {when: confidence_scores(y, softmax(oof.logits, temperature)) for when, temperature in (("before", 1), ("after", t))}
     hit = oof.logits.argmax(1) == y
     return dict(temperature=t, images=len(y), errors=int((~hit).sum()), tracks=len(np.unique(oof.track)), interval95=list(bootstrap_interval(hit, oof.track)),
-                **{f"{k}_{when}": v for when, s in scored.items() for k, v in s.items()}, nll_cross_fitted=float(cross_fitted_nll(oof.logits, y, oof.track).mean()))
+                **{f"{k}_{when}": v for when, s in scored.items() for k, v in s.items()}, nll_cross_fitted=float(cross_fitted_nll(oof.logits, y, oof.track).mean()),
+                intervals95_after=score_intervals(y, softmax(oof.logits, t), oof.track, draws=200))
 
 def known_scores(
     logits:np.ndarray, # (n, classes)

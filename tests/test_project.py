@@ -14,7 +14,7 @@ MODULES = sorted(p for p in (ROOT / "gtsrb").glob("*.py") if not p.name.startswi
 MAY_IMPORT = {  # which modules of ours the exported cells of a notebook may use; core is open to all
     "core": "", "signs": "", "data": "signs", "explore": "data", "preprocess": "", "augment": "preprocess", "negatives": "signs", "model": "",
     "train": "signs data preprocess augment negatives model", "evaluate": "", "robustness": "evaluate", "confidence": "evaluate", "errors": "evaluate", "study": "negatives train evaluate", "export": "preprocess data negatives model train evaluate confidence",
-    "predict": "preprocess", "api": "signs preprocess predict", "client": "predict", "scale": "preprocess predict api",
+    "card": "", "predict": "preprocess", "api": "signs preprocess predict", "client": "predict", "scale": "preprocess predict api",
     "cli": "signs data explore preprocess augment negatives model train evaluate robustness confidence errors study export predict api client scale",
 }
 SERVING = {"core", "signs", "preprocess", "predict", "api", "client", "cli"}
