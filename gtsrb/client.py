@@ -61,6 +61,7 @@ class Client:
         try: answers = r.json()
         except ValueError: answers = None
         if not isinstance(answers, list): raise ServiceError(f"{self.url}: {message(r)}")
+        if len(answers) != len(files) or not all(isinstance(a, dict) and ("top" in a or "error" in a) for a in answers): raise ServiceError(f"{self.url}: not an answer of this service")
         return answers
 
     def answers(self,
