@@ -95,7 +95,7 @@ def known(card:dict) -> str: # Markdown
     "What it takes for a known sign."
     if not (k := card.get("known")): return "This artefact does not tell known signs from other pictures: every picture gets one of its classes."
     t = card["metrics"].get("test", {}).get("known")
-    head = f"Score: {SCORES[k['score']]}; known from {k['threshold']} on. The threshold lets {percent(k['share'])} of {k['images']:,} out-of-fold signs pass; pictures of no sign had no say in it, and those of the families marked * none in the choice of the score either."
+    head = f"Score: {SCORES[k['score']]}; known from {k['threshold']} on. The threshold lets {percent(k['share'])} of {k['images']:,} out-of-fold signs pass; pictures of no sign had no say in it, and those of the families marked \\* none in the choice of the score either."
     if t: head += f" Of the official test signs {spread(t['passes'], t['interval95'])} pass."
     families, shipped = (t or k)["families"], k.get("shipped_passes", {})
     rows = [[f.replace("_", " ") + " \\*" * v["kept_aside"], v["images"], f"{v['auroc']:.4f}", percent(v["fpr95"]), percent(shipped.get(f, v["passes"]))] for f, v in families.items()]

@@ -37,10 +37,11 @@ def plot_guesses(
     squares:np.ndarray, # (n, s, s, 3) uint8 RGB
     errors:pd.DataFrame, # from `error_table`
     columns:int=3,
+    most:int=90,        # errors shown, the first ones
 ): # Matplotlib figure, or None when there is no error
     "Errors as pictures, each beside its best guesses; the true class in green, or named above if it is not among them."
     if not len(errors): return None
-    rows = -(-len(errors) // columns)
+    errors = errors.head(most); rows = -(-len(errors) // columns)
     fig, axes = plt.subplots(rows, 2 * columns, figsize=(3.6 * columns, 1.15 * rows), dpi=72, squeeze=False, facecolor="white", gridspec_kw=dict(width_ratios=[1, 2.2] * columns))
     for ax in axes.flat: ax.axis("off")
     for k, e in enumerate(errors.itertuples()):
@@ -130,10 +131,11 @@ def plot_candidates(
     squares:np.ndarray,  # (n, s, s, 3) uint8 RGB, in the order of the table
     table:pd.DataFrame,  # from `label_candidates`
     columns:int=8,
+    most:int=160,        # rows shown, the first ones
 ): # Matplotlib figure, or None for an empty table
     "The sheet for whoever looks: each picture with its row number, given → suggested class and self-confidence."
     if not len(table): return None
-    rows = -(-len(table) // columns)
+    table = table.head(most); rows = -(-len(table) // columns)
     fig, axes = plt.subplots(rows, columns, figsize=(columns * 1.05, rows * 1.4), dpi=72, squeeze=False, facecolor="white")
     for ax in axes.flat: ax.axis("off")
     for k, (ax, r) in enumerate(zip(axes.flat, table.to_dict("records"))):

@@ -56,6 +56,7 @@ def test_every_number_on_the_page_is_in_the_json(name):
 def test_a_wrong_number_would_be_found():
     card = card_of("default")
     known, text = [*leaves(card), *range(99)], saved_page("default")
-    right = f"{card['metrics']['test']['accuracy']:.2%}"
-    assert right in text and f"{float(right[:-1]) - 0.13:.2f}%" in unexplained(text.replace(right, f"{float(right[:-1]) - 0.13:.2f}%"), known)
-    assert "12,631" in unexplained("12,631 images", known) and not [*unexplained("12,630 images", known)]
+    right = f"{card['calibration']['ece_after']:.2%}"
+    wrong = f"{float(right[:-1]) + 7.77:.2f}%"
+    assert right in text and wrong in unexplained(text.replace(right, wrong), known)
+    assert "12,631" in unexplained("12,631 images", known) and not [*unexplained(f"{card['training']['images']:,} images", known)]
