@@ -6,8 +6,9 @@
 __all__ = ['app', 'data_app', 'study_app', 'EXPECTED', 'Root', 'Storage', 'note', 'version', 'options', 'explain', 'main',
            'Format', 'StudyFormat', 'csv_header', 'csv_row', 'probability_row', 'Engine', 'progress_bar', 'answers',
            'check_known', 'all_told', 'on_cluster', 'predict', 'serve', 'download', 'verify', 'data_info',
-           'read_config', 'train', 'export', 'record_scoring', 'known_figures', 'evaluate', 'study_run', 'Comparison',
-           'committed_trials', 'merge_rows', 'study_compare', 'study_score', 'study_show', 'info']
+           'read_config', 'train', 'export', 'judge', 'calibrate', 'record_scoring', 'known_figures', 'evaluate',
+           'study_run', 'Comparison', 'committed_trials', 'merge_rows', 'study_compare', 'study_score', 'study_show',
+           'info']
 
 # %% ../nbs/13_cli.ipynb #4bb4d406
 import contextlib, csv, importlib, itertools, json, os, sys
@@ -276,8 +277,8 @@ def train(
 @app.command()
 def export(
     run:Annotated[Path, typer.Argument(help="Folder of the finished run that ships.")],
-    calibration:Annotated[list[Path], typer.Option(help="Folder of a run of the same recipe that held a fold out; repeated: all folds, which fit the threshold of known signs too.")],
     out:Annotated[Path, typer.Option(help="The artefact's folder; replaced.")],
+    calibration:Annotated[list[Path]|None, typer.Option(help="Folder of a run of the same recipe that held a fold out; repeated: all folds, which fit the threshold of known signs too. None: `gtsrb calibrate` is to follow.")] = None,
     name:Annotated[str, typer.Option(help="The artefact's name.")] = "default",
     weights:Annotated[str, typer.Option(help="File in both folders: the weights of an earlier epoch, perhaps.")] = "weights.npz",
     held_out:Annotated[Path|None, typer.Option(help="Also write the calibrating run's probabilities for its held-out tracks: .npz.")] = None,
@@ -289,7 +290,8 @@ def export(
     root:Root = None,
 ):
     "Write a trained model as an artefact: ONNX and card."
-    if held_out and len(calibration) > 1 or out_of_fold and len(calibration) == 1: raise typer.BadParameter("--held-out is for one calibrating run, --out-of-fold for all folds")
+    calibration = calibration or []
+    if held_out and len(calibration) != 1 or out_of_fold and len(calibration) < 2: raise typer.BadParameter("--held-out is for one calibrating run, --out-of-fold for all folds")
     from gtsrb.export import export_artefact, held_out_logits, load_run, make_network
     card = export_artefact(run, calibration, out, name, root, weights, precision, out_of_fold, known_share, known_score, attack=attack)
     if held_out:
@@ -299,6 +301,41 @@ def export(
     known = f", known signs by {card['known']['score']} from {card['known']['threshold']} on" if "known" in card else ""
     print(f"{out}: {card['model']['bytes'] / 1e6:.1f} MB, temperature {card['temperature']}{known}, "
           f"differs from Keras by {card['parity']['max_abs_difference']:.1g} at most")
+
+# %% ../nbs/13_cli.ipynb #c7aef1f3
+@app.command()
+def judge(
+    run:Annotated[Path, typer.Argument(help="Folder of a finished run that held a fold out.")],
+    out:Annotated[Path, typer.Option(help="File of its answers: .npz.")],
+    weights:Annotated[str, typer.Option(help="File in the folder.")] = "weights.npz",
+    precision:Annotated[str, typer.Option(help="In which the network computes: int8 or float32.")] = "int8",
+    attack:Annotated[int, typer.Option(min=0, help="Attack so many held-out images (FGSM and PGD; minutes) and write what is left beside the answers: .json.")] = 0,
+    root:Root = None,
+):
+    "Keep what a run says of the images that it did not see."
+    from gtsrb.export import attacked, finished_run, fold_answers
+    found = finished_run(run, weights)
+    out.parent.mkdir(parents=True, exist_ok=True); fold_answers(found, root, precision).save(out)
+    if attack: out.with_suffix(".json").write_text(json.dumps(attacked(found, attack, root), indent=1) + "\n")
+
+@app.command()
+def calibrate(
+    artefact:Annotated[list[Path], typer.Argument(help="Folders of artefacts; their cards get temperature, threshold and figures.")],
+    fold:Annotated[list[Path], typer.Option(help="File of `gtsrb judge`; repeated: all folds of the artefacts' recipe.")],
+    out_of_fold:Annotated[Path|None, typer.Option(help="Also write them put together: .npz.")] = None,
+    known_share:Annotated[float, typer.Option(min=0.5, max=1, help="Share of real signs that is to pass as known.")] = 0.995,
+    known_score:Annotated[str|None, typer.Option(help="odds, energy, margin or height; without it the one that tells drawn pictures of no sign best.")] = None,
+    root:Root = None,
+):
+    "Fit confidence and the threshold of known signs to what the folds say, after `gtsrb export` without --calibration."
+    from gtsrb.confidence import read_out_of_fold
+    from gtsrb.export import calibrate_artefact, join_folds
+    oof = join_folds([read_out_of_fold(f) for f in fold], root)
+    attack = next((json.loads(j.read_text()) for f in fold if (j := f.with_suffix(".json")).exists()), None)
+    for a in artefact:
+        card = calibrate_artefact(a, oof, known_share, known_score, attack=attack)
+        print(f"{a}: temperature {card['temperature']}, known signs by {card['known']['score']} from {card['known']['threshold']} on")
+    if out_of_fold: oof.save(out_of_fold)
 
 # %% ../nbs/13_cli.ipynb #ff8d8092
 def record_scoring(

@@ -184,6 +184,7 @@ class OutOfFold:
     logits: np.ndarray  # (n, classes) float32
     others: np.ndarray  # (m, classes) float32, of pictures that are no sign
     family: np.ndarray  # (m,) their families
+    recipe: str = ""    # how the networks were trained, as JSON; where it is known
 
     @property
     def y_true(self): return np.array([int(p.split("/")[-2]) for p in self.path])            # (n,) classes
@@ -198,12 +199,12 @@ class OutOfFold:
     def save(self, file:Path):
         "Write a file for `read_out_of_fold`."
         o = self.as_saved()
-        np.savez_compressed(file, path=o.path.astype(str), fold=o.fold.astype(np.uint8), logits=o.logits.astype(np.float16), others=o.others.astype(np.float16), family=o.family.astype(str))
+        np.savez_compressed(file, path=o.path.astype(str), fold=o.fold.astype(np.uint8), logits=o.logits.astype(np.float16), others=o.others.astype(np.float16), family=o.family.astype(str), recipe=o.recipe)
 
 def read_out_of_fold(file:Path) -> OutOfFold:
     "What `OutOfFold.save` wrote."
     with np.load(file, allow_pickle=False) as z:
-        return OutOfFold(**{k: z[k].astype(np.float32) if k in ("logits", "others") else z[k] for k in ("path", "fold", "logits", "others", "family")})
+        return OutOfFold(**{k: z[k].astype(np.float32) if k in ("logits", "others") else z[k] for k in ("path", "fold", "logits", "others", "family")}, recipe=str(z["recipe"]))
 
 # %% ../nbs/08b_confidence.ipynb #75da54ca
 def calibration_figures(

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['PRECISIONS', 'JUDGING_SEED', 'to_onnx', 'onnx_logits', 'parity', 'calibration_squares', 'quantise', 'make_network',
-           'check_recipe', 'held_out_logits', 'calibrate', 'no_sign_pictures', 'check_folds', 'out_of_fold',
-           'calibrate_folds', 'known_by', 'attacked', 'known_comparison', 'make_card', 'finished_run', 'write_artefact',
-           'export_artefact']
+           'check_recipe', 'held_out_logits', 'calibrate', 'no_sign_pictures', 'fold_answers', 'join_folds',
+           'out_of_fold', 'calibrate_folds', 'known_by', 'attacked', 'known_comparison', 'make_card', 'finished_run',
+           'write_artefact', 'export_artefact', 'calibrate_artefact']
 
 # %% ../nbs/10_export.ipynb #50ece0b1
-import functools, hashlib, importlib.util, json, logging, shutil, tempfile
+import dataclasses, functools, hashlib, importlib.util, json, logging, os, shutil, tempfile
 from pathlib import Path
 
 import keras, numpy as np, pandas as pd
@@ -24,7 +24,7 @@ from .evaluate import expected_calibration_error, fit_temperature, negative_log_
 from .model import attack_report, features, multiply_accumulates
 from .negatives import KEPT_ASIDE, NEGATIVES, negatives, photographs
 from .preprocess import Preprocess
-from .train import Run, load_run, load_squares, predict_logits, read_checkpoint, training_data
+from .train import Run, TrainConfig, load_run, load_squares, predict_logits, read_checkpoint, training_data
 
 # %% ../nbs/10_export.ipynb #e9874000
 def _rename(graph, old, new):
@@ -117,11 +117,11 @@ def make_network(
 
 # %% ../nbs/10_export.ipynb #d58d7d40
 def check_recipe(
-    held_out:Run, # a run with a fold held out
-    like:Run,     # another run
-) -> None: # `ValueError` where they differ in more than split and seed
-    "Are two runs of one recipe?"
-    a, b = (r.config.to_dict() | dict(fold=None, seed=None, folds=None) for r in (held_out, like))
+    held_out:TrainConfig, # of a run that held a fold out
+    like:TrainConfig,     # of another run
+) -> None: # `ValueError` where they differ in more than split, seed and teacher
+    "Are two runs of one recipe? A fold's teacher must not have seen the fold either, so it is another one."
+    a, b = (c.to_dict() | dict(fold=None, seed=None, folds=None, teacher=bool(c.teacher)) for c in (held_out, like))
     if a != b: raise ValueError(f"another recipe: it differs in {', '.join(k for k in a if a[k] != b[k])}")
 
 def held_out_logits(
@@ -142,7 +142,7 @@ def calibrate(
     precision:str="int8", # one of `PRECISIONS`: in which the network is asked
 ) -> dict: # temperature, fold, images, errors, nll and ece before and after; for int8 also errors and nll of the same network in float32
     "The temperature for a recipe, fitted on the tracks that a run of it did not see."
-    check_recipe(held_out, like)
+    check_recipe(held_out.config, like.config)
     valid, logits = held_out_logits(held_out, root, make_network(held_out, precision, root))
     y = valid["class"].to_numpy()
     t = fit_temperature(logits, y)
@@ -169,14 +169,36 @@ def no_sign_pictures(
     if not all(importlib.util.find_spec(p) for p in ("skimage", "sklearn")): return drawn, family
     return np.concatenate([drawn, photographs(each, size, JUDGING_SEED)[0]]), np.concatenate([family, [PHOTOGRAPHS] * each])
 
-def check_folds(
-    runs:list,  # of `Run`
-) -> None: # `ValueError` unless they are all folds of one split of one recipe
-    "Do these runs judge every training image once?"
-    for r in runs[1:]: check_recipe(r, runs[0])
-    n, found = runs[0].config.folds, sorted((r.config.fold for r in runs), key=str)
-    if {(r.config.folds, r.config.split) for r in runs} != {(n, runs[0].config.split)} or found != list(range(n)):
+def fold_answers(
+    run:Run,              # with a fold held out
+    root=None,            # data folder; `home()` if None
+    precision:str="int8", # one of `PRECISIONS`: in which the network is asked
+    each:int=400,         # pictures of no sign of every family, of which a fold judges its share
+) -> OutOfFold: # of this fold alone
+    "What one network says of the images that it did not see."
+    pictures, family = no_sign_pictures(each, run.config.preprocess.size)
+    network = make_network(run, precision, root)
+    rows, logits = held_out_logits(run, root, network)
+    mine = slice(run.config.fold, None, run.config.folds)
+    return OutOfFold(rows["path"].to_numpy(str), np.full(len(rows), run.config.fold), logits, onnx_logits(network, run.config.preprocess(pictures[mine])),
+                     family[mine], json.dumps(run.config.to_dict())).as_saved()
+
+def join_folds(
+    parts:list, # of `OutOfFold`, from `fold_answers`: all folds of one recipe
+    root=None,  # data folder; `home()` if None
+) -> OutOfFold: # every training image once, in the order of the table; `ValueError` where a fold is missing or of another recipe
+    "The folds of a recipe put together."
+    configs = [TrainConfig.from_dict(json.loads(p.recipe)) for p in parts]
+    for c in configs[1:]: check_recipe(c, configs[0])
+    n, found = configs[0].folds, sorted(c.fold for c in configs)
+    if {(c.folds, c.split) for c in configs} != {(n, configs[0].split)} or found != list(range(n)):
         raise ValueError(f"the calibrating runs must hold out each of {n} folds once; they hold out {', '.join(map(str, found))}")
+    path, fold, logits, others, family = (np.concatenate([getattr(p, k) for p in parts]) for k in ("path", "fold", "logits", "others", "family"))
+    table = read_table(root); order = table.loc[table["set"] == "train", "path"].to_numpy(str)
+    place = {p: i for i, p in enumerate(path)}
+    if len(order) != len(path) or not place.keys() >= {*order}: raise ValueError("some training images were judged never or twice")
+    order = [place[p] for p in order]
+    return OutOfFold(path[order], fold[order], logits[order], others, family, parts[0].recipe)
 
 def out_of_fold(
     runs:list,            # of `Run`: all folds of a recipe
@@ -185,20 +207,7 @@ def out_of_fold(
     each:int=400,         # pictures of no sign of every family
 ) -> OutOfFold: # every training image once, in the order of the table
     "What a recipe says of images that it did not see."
-    check_folds(runs)
-    pictures, family = no_sign_pictures(each, runs[0].config.preprocess.size)
-    parts, others = [], np.empty((len(pictures), len(CLASSES)), np.float32)
-    for k, run in enumerate(runs):
-        network = make_network(run, precision, root)
-        rows, logits = held_out_logits(run, root, network)
-        parts.append((rows["path"].to_numpy(str), np.full(len(rows), run.config.fold), logits))
-        others[k::len(runs)] = onnx_logits(network, run.config.preprocess(pictures[k::len(runs)]))
-    path, fold, logits = (np.concatenate(p) for p in zip(*parts))
-    table = read_table(root); order = table.loc[table["set"] == "train", "path"].to_numpy(str)
-    place = {p: i for i, p in enumerate(path)}
-    order = [place[p] for p in order]
-    if len(order) != len(path): raise ValueError("some training images were judged never or twice")
-    return OutOfFold(path[order], fold[order], logits[order], others, family).as_saved()
+    return join_folds([fold_answers(r, root, precision, each) for r in runs], root)
 
 # %% ../nbs/10_export.ipynb #60c827a9
 def calibrate_folds(
@@ -296,7 +305,7 @@ def write_artefact(
 
 def export_artefact(
     run_folder:Path,      # of the run that ships
-    held_out_folder,      # of the run that calibrates it, or a list: of all folds of its recipe
+    held_out_folder,      # of the run that calibrates it, or a list: of all folds of its recipe; none: `calibrate_artefact` is to do it later
     out:Path,             # the artefact's folder; replaced
     name:str="default",
     root=None,            # data folder; `home()` if None
@@ -313,9 +322,10 @@ def export_artefact(
     run, held_out = finished_run(run_folder, weights), [finished_run(f, weights) for f in folders]
     if out.exists() and not {p.name for p in out.iterdir()} <= {"model.onnx", "card.json", "training_log.json"}:
         raise ValueError(f"{out} holds other things than an artefact: choose another folder")
-    for r in held_out: check_recipe(r, run)
+    for r in held_out: check_recipe(r.config, run.config)
     network, known = make_network(run, precision, root), None
-    if len(held_out) == 1: calibration = calibrate(held_out[0], run, root, precision)
+    if not held_out: calibration = dict(temperature=1.0)
+    elif len(held_out) == 1: calibration = calibrate(held_out[0], run, root, precision)
     else:
         oof = out_of_fold(held_out, root, precision, each)
         calibration, known = calibrate_folds(oof, share, score)
@@ -323,8 +333,27 @@ def export_artefact(
         if oof_file: oof.save(oof_file)
     card = make_card(name, run, network, calibration, read_checkpoint(run_folder), root, precision, known)
     if attack: card["attack"] = attacked(held_out[0], attack, root)
-    squares = load_squares(training_data(held_out[0].config, root)[1], root, run.config.preprocess)
+    squares = load_squares(training_data(held_out[0].config if held_out else dataclasses.replace(run.config, fold=0), root)[1], root, run.config.preprocess)
     card["parity"] = dict(images=len(squares), max_abs_difference=parity(run.model, to_onnx(run.model), squares, run.config.preprocess, card["temperature"]))
     if card["parity"]["max_abs_difference"] > 1e-4: raise RuntimeError(f"ONNX and Keras differ by {card['parity']['max_abs_difference']:.2g}")
     write_artefact(out, network, card, run.history)
+    return card
+
+# %% ../nbs/10_export.ipynb #a7385b5e
+def calibrate_artefact(
+    folder:Path,        # of an artefact; its card is replaced
+    oof:OutOfFold,      # of its recipe, from `join_folds`
+    share:float=0.995,  # of signs that is to pass as known
+    score:str|None=None, # one of `core.KNOWN_SCORES`; None: the best on families that are not kept aside
+    each:int=400,       # pictures of no sign of every family
+    attack:dict|None=None, # from `attacked`
+) -> dict: # the card; `ValueError` where the folds are of another recipe
+    "Put on a card what the folds of its recipe say: temperature, threshold, and all figures about them."
+    card = json.loads((Path(folder)/"card.json").read_text())
+    config = TrainConfig.from_dict(card["training"]["config"])
+    check_recipe(TrainConfig.from_dict(json.loads(oof.recipe)), config)
+    calibration, known = calibrate_folds(oof, share, score)
+    known["shipped_passes"] = known_by((Path(folder)/"model.onnx").read_bytes(), known, config.preprocess, each)
+    card |= dict(temperature=calibration["temperature"], calibration=calibration, known=known) | (dict(attack=attack) if attack else {})
+    (Path(folder)/"card.tmp").write_text(json.dumps(card, indent=1) + "\n"); os.replace(Path(folder)/"card.tmp", Path(folder)/"card.json")
     return card
