@@ -278,28 +278,23 @@ def train(
 def export(
     run:Annotated[Path, typer.Argument(help="Folder of the finished run that ships.")],
     out:Annotated[Path, typer.Option(help="The artefact's folder; replaced.")],
-    calibration:Annotated[list[Path]|None, typer.Option(help="Folder of a run of the same recipe that held a fold out; repeated: all folds, which fit the threshold of known signs too. None: `gtsrb calibrate` is to follow.")] = None,
+    calibration:Annotated[Path|None, typer.Option(help="Folder of a run of the same recipe that held a fold out. None: `gtsrb calibrate` is to follow.")] = None,
     name:Annotated[str, typer.Option(help="The artefact's name.")] = "default",
     weights:Annotated[str, typer.Option(help="File in both folders: the weights of an earlier epoch, perhaps.")] = "weights.npz",
     held_out:Annotated[Path|None, typer.Option(help="Also write the calibrating run's probabilities for its held-out tracks: .npz.")] = None,
-    out_of_fold:Annotated[Path|None, typer.Option(help="Also write what all folds said of the images that they did not see: .npz.")] = None,
-    known_share:Annotated[float, typer.Option(min=0.5, max=1, help="Share of real signs that is to pass as known.")] = 0.995,
-    known_score:Annotated[str|None, typer.Option(help="odds, energy, margin or height; without it the one that tells drawn pictures of no sign best.")] = None,
-    attack:Annotated[int, typer.Option(min=0, help="Attack so many held-out images of the first calibrating run, for the card (FGSM and PGD; minutes).")] = 0,
     precision:Annotated[str, typer.Option(help="In which the network computes: int8 or float32.")] = "int8",
     root:Root = None,
 ):
     "Write a trained model as an artefact: ONNX and card."
-    calibration = calibration or []
-    if held_out and len(calibration) != 1 or out_of_fold and len(calibration) < 2: raise typer.BadParameter("--held-out is for one calibrating run, --out-of-fold for all folds")
+    if held_out and not calibration: raise typer.BadParameter("--held-out needs a calibrating run")
     from gtsrb.export import export_artefact, held_out_logits, load_run, make_network
-    card = export_artefact(run, calibration, out, name, root, weights, precision, out_of_fold, known_share, known_score, attack=attack)
+    card = export_artefact(run, calibration, out, name, root, weights, precision)
     if held_out:
-        held = load_run(calibration[0], weights)
+        held = load_run(calibration, weights)
         rows, logits = held_out_logits(held, root, make_network(held, precision, root))
         np.savez_compressed(held_out, path=rows["path"].to_numpy(str), probabilities=softmax(logits, card["temperature"]).astype(np.float32))
-    known = f", known signs by {card['known']['score']} from {card['known']['threshold']} on" if "known" in card else ""
-    print(f"{out}: {card['model']['bytes'] / 1e6:.1f} MB, temperature {card['temperature']}{known}, "
+    calibrated = f"temperature {card['temperature']}" if calibration else "not calibrated yet"
+    print(f"{out}: {card['model']['bytes'] / 1e6:.1f} MB, {calibrated}, "
           f"differs from Keras by {card['parity']['max_abs_difference']:.1g} at most")
 
 # %% ../nbs/13_cli.ipynb #c7aef1f3

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PRECISIONS', 'JUDGING_SEED', 'to_onnx', 'onnx_logits', 'parity', 'calibration_squares', 'quantise', 'make_network',
            'check_recipe', 'held_out_logits', 'calibrate', 'no_sign_pictures', 'fold_answers', 'join_folds',
-           'out_of_fold', 'calibrate_folds', 'known_by', 'attacked', 'known_comparison', 'make_card', 'finished_run',
-           'write_artefact', 'export_artefact', 'calibrate_artefact']
+           'calibrate_folds', 'known_by', 'attacked', 'known_comparison', 'make_card', 'finished_run', 'write_artefact',
+           'export_artefact', 'calibrate_artefact']
 
 # %% ../nbs/10_export.ipynb #50ece0b1
 import dataclasses, functools, hashlib, importlib.util, json, logging, os, shutil, tempfile
@@ -200,18 +200,9 @@ def join_folds(
     order = [place[p] for p in order]
     return OutOfFold(path[order], fold[order], logits[order], others, family, parts[0].recipe)
 
-def out_of_fold(
-    runs:list,            # of `Run`: all folds of a recipe
-    root=None,            # data folder; `home()` if None
-    precision:str="int8", # one of `PRECISIONS`: in which the networks are asked
-    each:int=400,         # pictures of no sign of every family
-) -> OutOfFold: # every training image once, in the order of the table
-    "What a recipe says of images that it did not see."
-    return join_folds([fold_answers(r, root, precision, each) for r in runs], root)
-
 # %% ../nbs/10_export.ipynb #60c827a9
 def calibrate_folds(
-    oof:OutOfFold,            # from `out_of_fold`
+    oof:OutOfFold,            # from `join_folds`
     share:float=0.995,        # of signs that is to pass as known
     score:str|None=None,      # one of `core.KNOWN_SCORES`; None: the best on families that are not kept aside
 ) -> tuple: # `calibration` and `known` of the card
@@ -266,12 +257,11 @@ def make_card(
     checkpoint:dict,   # of the run, from `read_checkpoint`: policy and environment of the training
     root=None,         # data folder that was trained on; `home()` if None
     precision:str="int8", # one of `PRECISIONS`: that of `network`
-    known:dict|None=None, # from `calibrate_folds`
 ) -> dict: # JSON-ready; `metrics` is filled by scoring
     "Everything that goes on `card.json`."
     history, rows = run.history, len(training_data(run.config, root)[0])
     return dict(format=1, name=name, classes=[c.name for c in CLASSES],
-        preprocess=run.config.to_dict()["preprocess"], temperature=calibration["temperature"], calibration=calibration, **dict(known=known) if known else {},
+        preprocess=run.config.to_dict()["preprocess"], temperature=calibration["temperature"], calibration=calibration,
         model=dict(file="model.onnx", precision=precision, sha256=hashlib.sha256(network).hexdigest(), bytes=len(network), architecture=run.config.architecture,
                    parameters=run.model.count_params(), multiply_accumulates=multiply_accumulates(run.model), ensemble=1, test_time_augmentation=False),
         training=dict(config=run.config.to_dict(), policy=checkpoint["policy"], images=rows, dataset_sha256=content_sha256(root), log="training_log.json",
@@ -304,36 +294,22 @@ def write_artefact(
     fresh.rename(out); shutil.rmtree(out/"replaced", ignore_errors=True)
 
 def export_artefact(
-    run_folder:Path,      # of the run that ships
-    held_out_folder,      # of the run that calibrates it, or a list: of all folds of its recipe; none: `calibrate_artefact` is to do it later
+    run_folder:Path,           # of the run that ships
+    held_out_folder:Path|None, # of the run that calibrates it; None: `calibrate_artefact` is to do it later
     out:Path,             # the artefact's folder; replaced
     name:str="default",
     root=None,            # data folder; `home()` if None
-    weights:str="weights.npz", # file in all folders
+    weights:str="weights.npz", # file in both folders
     precision:str="int8",      # one of `PRECISIONS`
-    oof_file:Path|None=None,   # with all folds: what they said, written here for `confidence.read_out_of_fold`
-    share:float=0.995,         # with all folds: of signs that is to pass as known
-    score:str|None=None,       # with all folds: one of `core.KNOWN_SCORES`; None: the best on families that are not kept aside
-    each:int=400,              # with all folds: pictures of no sign of every family
-    attack:int=0,              # held-out images of the first calibrating run that are attacked
-) -> dict: # the card; `known` is on it where all folds calibrated
+) -> dict: # the card
     "A finished run as an artefact: `model.onnx`, `card.json`, `training_log.json`."
-    folders, out = held_out_folder if isinstance(held_out_folder, (list, tuple)) else [held_out_folder], Path(out)
-    run, held_out = finished_run(run_folder, weights), [finished_run(f, weights) for f in folders]
+    run, held_out, out = finished_run(run_folder, weights), held_out_folder and finished_run(held_out_folder, weights), Path(out)
     if out.exists() and not {p.name for p in out.iterdir()} <= {"model.onnx", "card.json", "training_log.json"}:
         raise ValueError(f"{out} holds other things than an artefact: choose another folder")
-    for r in held_out: check_recipe(r.config, run.config)
-    network, known = make_network(run, precision, root), None
-    if not held_out: calibration = dict(temperature=1.0)
-    elif len(held_out) == 1: calibration = calibrate(held_out[0], run, root, precision)
-    else:
-        oof = out_of_fold(held_out, root, precision, each)
-        calibration, known = calibrate_folds(oof, share, score)
-        known["shipped_passes"] = known_by(network, known, run.config.preprocess, each)
-        if oof_file: oof.save(oof_file)
-    card = make_card(name, run, network, calibration, read_checkpoint(run_folder), root, precision, known)
-    if attack: card["attack"] = attacked(held_out[0], attack, root)
-    squares = load_squares(training_data(held_out[0].config if held_out else dataclasses.replace(run.config, fold=0), root)[1], root, run.config.preprocess)
+    calibration = calibrate(held_out, run, root, precision) if held_out else dict(temperature=1.0)
+    network = make_network(run, precision, root)
+    card = make_card(name, run, network, calibration, read_checkpoint(run_folder), root, precision)
+    squares = load_squares(training_data(held_out.config if held_out else dataclasses.replace(run.config, fold=0), root)[1], root, run.config.preprocess)
     card["parity"] = dict(images=len(squares), max_abs_difference=parity(run.model, to_onnx(run.model), squares, run.config.preprocess, card["temperature"]))
     if card["parity"]["max_abs_difference"] > 1e-4: raise RuntimeError(f"ONNX and Keras differ by {card['parity']['max_abs_difference']:.2g}")
     write_artefact(out, network, card, run.history)

@@ -110,14 +110,16 @@ def test_train_export_evaluate_from_the_command_line(tmp_path):
     assert [json.loads(l)["epoch"] for l in done.stdout.splitlines()] == [1, 2]
     done = gtsrb("export", tmp_path / "all", "--calibration", tmp_path / "fold", "--out", tmp_path / "made", "--name", "made", "--root", root, env=env)
     assert done.returncode == 0, done.stderr
-    folds = ["--calibration", tmp_path / "fold", "--calibration", tmp_path / "other"]
-    done = gtsrb("export", tmp_path / "all", *folds, "--out", tmp_path / "telling", "--root", root, "--out-of-fold", tmp_path / "oof.npz", "--known-share", 0.9, env=env)
-    assert done.returncode == 0 and "known signs by" in done.stdout, done.stderr
-    known = json.loads((tmp_path / "telling/card.json").read_text())["known"]
-    assert known["share"] == 0.9 <= known["passes"] and np.load(tmp_path / "oof.npz")["logits"].shape == (known["images"], 43)
-    assert gtsrb("export", tmp_path / "all", *folds[:2], "--out", tmp_path / "no", "--root", root, "--out-of-fold", tmp_path / "oof.npz", env=env).returncode == 2
-    done = gtsrb("export", tmp_path / "all", *folds[:2] * 2, "--out", tmp_path / "no", "--root", root, env=env)
+    for args in (["export", tmp_path / "all", "--out", tmp_path / "telling"], ["judge", tmp_path / "fold", "--out", tmp_path / "0.npz", "--attack", 3], ["judge", tmp_path / "other", "--out", tmp_path / "1.npz"]):
+        done = gtsrb(*args, "--root", root, env=env)
+        assert done.returncode == 0, done.stderr
+    assert gtsrb("predict", root / "GTSRB/Final_Test/Images", "--model", tmp_path / "telling", "--known").returncode == 1     # it cannot tell yet
+    done = gtsrb("calibrate", tmp_path / "telling", "--fold", tmp_path / "0.npz", "--fold", tmp_path / "0.npz", "--root", root, env=env)
     assert done.returncode == 1 and "each of 2 folds once; they hold out 0, 0" in done.stderr
+    done = gtsrb("calibrate", tmp_path / "telling", "--fold", tmp_path / "0.npz", "--fold", tmp_path / "1.npz", "--out-of-fold", tmp_path / "oof.npz", "--known-share", 0.9, "--root", root, env=env)
+    assert done.returncode == 0 and "known signs by" in done.stdout, done.stderr
+    card = json.loads((tmp_path / "telling/card.json").read_text())
+    assert card["known"]["share"] == 0.9 <= card["known"]["passes"] and np.load(tmp_path / "oof.npz")["logits"].shape == (card["known"]["images"], 43) and len(card["attack"]["rows"]) == 5
     pictures = root / "GTSRB/Final_Test/Images"
     assert gtsrb("predict", pictures, "--model", tmp_path / "telling", "--known").stdout.startswith("path,class,name,confidence,error,known,known_score")
     said = json.JSONDecoder().raw_decode(gtsrb("evaluate", "--model", tmp_path / "telling", "--root", root, env=env).stdout)[0]
