@@ -145,6 +145,10 @@ def test_public_address_stands_in_settings_only():
     assert [f for f in git_files() if f not in generated and any(a in hand_written(f) for a in addresses)] == []
 
 
+def test_citation_names_the_version():
+    assert f"\nversion: {SETTINGS['version']}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
 def test_nothing_large_and_no_data_set_images_in_the_repository():
     files = git_files()
     assert [f for f in files if (ROOT / f).stat().st_size > 10e6] == []
