@@ -150,6 +150,12 @@ def test_demo_without_its_runtime_says_so(browser, url, site):
 def test_pages_are_light(site):
     assert {p.name: p.stat().st_size for p in site.glob("*.html") if p.stat().st_size >= 1e6} == {}
 
+def test_search(browser, url):
+    "A word of a notebook leads to the section that holds it."
+    with visit(browser, url, "demo.html") as page:
+        page.locator("input[type=search], .smalldocs-search input").first.fill("temperature")
+        page.locator(".search-result-section", has_text="fit_temperature").wait_for()
+
 @pytest.mark.parametrize("colours", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
 def test_pages_are_accessible(browser, url, name, colours):

@@ -1,7 +1,7 @@
 // The live demo: pictures come in by drop, picker or paste, and are answered one by one, here in the browser.
 import { Model, models, pixelsOf } from "./model.js";
 
-const PERCENT = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 2, maximumFractionDigits: 2 });
+const percent = p => `${(Math.floor(1e4 * p) / 100).toFixed(2)}%`;   // cut, not rounded: 100% would claim more than the model does
 const here = name => new URL(name, import.meta.url).href, root = document.querySelector("#demo");
 
 function element(tag, attributes = {}, ...inside) {
@@ -42,8 +42,8 @@ function thumbnail({ pixels, width, height }, name) {
 }
 const words = ([first, ...others]) => [
   element("img", { src: here(`signs/${first.id}.png`), alt: "", width: 48, height: 48 }),
-  element("div", {}, element("strong", {}, `${first.name} ${PERCENT.format(first.confidence)}`),
-    element("div", { className: "demo-others" }, `then ${others.map(o => `${o.name} ${PERCENT.format(o.confidence)}`).join(", ")}`))];
+  element("div", {}, element("strong", {}, `${first.name} ${percent(first.confidence)}`),
+    element("div", { className: "demo-others" }, `then ${others.map(o => `${o.name} ${percent(o.confidence)}`).join(", ")}`))];
 
 let queue = Promise.resolve();
 function ask(files) { for (const f of files) queue = queue.then(() => answer(f)); }
@@ -53,7 +53,7 @@ async function answer(file) {
   try {
     const picture = await pixelsOf(file), network = await model(), start = performance.now(), best = await network.best(picture);
     line.prepend(thumbnail(picture, file.name), ...words(best));
-    status.textContent = `${file.name || "pasted"}: ${best[0].name}, ${PERCENT.format(best[0].confidence)}, in ${(performance.now() - start).toFixed(0)} ms`;
+    status.textContent = `${file.name || "pasted"}: ${best[0].name}, ${percent(best[0].confidence)}, in ${(performance.now() - start).toFixed(0)} ms`;
   } catch (e) {
     line.append(element("strong", { className: "demo-error" }, e.message));
     status.textContent = `${file.name || "pasted"}: ${e.message}`;
