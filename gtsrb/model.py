@@ -45,7 +45,7 @@ def conv_bn(
     x,               # Keras tensor (n, h, w, c)
     filters:int,     # output channels
     kernel:int=3,    # kernel side, px
-    stride:int=1,
+    stride:int=1,       # of the convolution; 2 halves the sides
     relu:bool=True,  # activation at the end?
     norm:bool=True,  # batch normalisation? A bias otherwise.
 ): # Keras tensor (n, h / stride, w / stride, filters)
@@ -65,7 +65,7 @@ def drop(
 # %% ../nbs/06_model.ipynb #09cb75f7
 def baseline_cnn(
     size:int=48,                 # side of the input, px
-    classes:int=NUM_CLASSES,
+    classes:int=NUM_CLASSES, # logits that come out
     filters:tuple=(32, 64, 128), # channels of the three stages
     hidden:int=256,              # units of the hidden layer
     dropout:float=0.0,           # 0 to 1, after each stage and before the output
@@ -106,7 +106,7 @@ POOLINGS = dict(avg=[layers.GlobalAveragePooling2D], max=[layers.GlobalMaxPoolin
 
 def sign_resnet(
     size:int=48,                 # side of the input, px
-    classes:int=NUM_CLASSES,
+    classes:int=NUM_CLASSES, # logits that come out
     stem:int=24,                 # channels at full resolution
     widths:tuple=(48, 96, 192),  # channels at 1/2, 1/4 and 1/8 of it
     blocks:tuple=(1, 1, 1),      # residual blocks at each

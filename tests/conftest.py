@@ -1,6 +1,6 @@
 """What the tests share: an untrained artefact, and a real server on a free port. Tests marked `real` are skipped where the official
 data set is not under GTSRB_HOME; `slow` ones run with `-m slow`."""
-import hashlib, json, os, signal, socket, ssl, subprocess, sys, time
+import hashlib, json, os, shutil, signal, socket, ssl, subprocess, sys, time
 from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
@@ -17,8 +17,8 @@ def pytest_collection_modifyitems(items):
 
 SHIPPED = Path(str(files("gtsrb"))) / "assets" / "default"
 
-def write_tiny_artefact(folder, seed=0):
-    "An artefact that knows nothing: a 4 × 4 average of the picture, then a linear layer with random weights."
+def write_tiny_artefact(folder, seed=0, size=48):
+    "An artefact that knows nothing: a 4 × 4 average of the picture (its side a multiple of 4), then a linear layer with random weights."
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
     from gtsrb.core import CLASSES
@@ -27,15 +27,15 @@ def write_tiny_artefact(folder, seed=0):
     weights = dict(w=rng.normal(0, 1, (48, 43)).astype(np.float32), b=np.zeros(43, np.float32))
     graph = helper.make_graph([
         helper.make_node("Transpose", ["image"], ["nchw"], perm=[0, 3, 1, 2]),
-        helper.make_node("AveragePool", ["nchw"], ["grid"], kernel_shape=[12, 12], strides=[12, 12]),
+        helper.make_node("AveragePool", ["nchw"], ["grid"], kernel_shape=[size // 4] * 2, strides=[size // 4] * 2),
         helper.make_node("Flatten", ["grid"], ["flat"]), helper.make_node("Gemm", ["flat", "w", "b"], ["logits"])], "tiny",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 48, 48, 3])],
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", size, size, 3])],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 43])],
         [numpy_helper.from_array(v, k) for k, v in weights.items()])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
     (folder / "model.onnx").write_bytes(model)
     card = dict(format=1, name="tiny", classes=[c.name for c in CLASSES], temperature=1.0,
-        preprocess=dict(size=48, contrast="standardise", version=1),
+        preprocess=dict(size=size, contrast="standardise", version=1),
         model=dict(file="model.onnx", sha256=hashlib.sha256(model).hexdigest()), training={}, metrics={})
     (folder / "card.json").write_text(json.dumps(card), encoding="utf-8")
     return folder
@@ -44,6 +44,17 @@ def write_tiny_artefact(folder, seed=0):
 def tiny(tmp_path_factory):
     "The folder of an untrained artefact."
     return write_tiny_artefact(tmp_path_factory.mktemp("artefact") / "tiny")
+
+@pytest.fixture(scope="module")
+def browser():
+    "A headless Chromium; the whole session long it would keep an event loop running that other tests cannot have."
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None: pytest.skip("no Chromium")
+    with playwright.sync_playwright() as p:
+        b = p.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield b
+        b.close()
 
 def free_port():
     with socket.socket() as s:

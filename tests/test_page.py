@@ -15,17 +15,7 @@ from gtsrb.signs import render_sign
 pytestmark = pytest.mark.slow
 SIZES = dict(desktop=dict(viewport=dict(width=1440, height=900)), phone=dict(viewport=dict(width=390, height=844), is_mobile=True, has_touch=True))
 
-# ---- a browser, a server, pictures
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None: pytest.skip("no Chromium")
-    with playwright.sync_playwright() as p:
-        b = p.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield b
-        b.close()
+# ---- a server, pictures
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):

@@ -31,10 +31,10 @@ export function parsePpm(bytes) {                        // 8 or 16 bits -> Imag
   return image;
 }
 
-export async function bitmapOf(file) {                   // throws for what is no picture
+export async function bitmapOf(file, options) {          // throws for what is no picture
   const head = new Uint8Array(await file.slice(0, 2).arrayBuffer());
   const ppm = head[0] === 80 && (head[1] === 53 || head[1] === 54);
-  return createImageBitmap(ppm ? parsePpm(new Uint8Array(await file.arrayBuffer())) : file);
+  return createImageBitmap(ppm ? parsePpm(new Uint8Array(await file.arrayBuffer())) : file, options);
 }
 
 async function paint(file, canvas) {
