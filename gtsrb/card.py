@@ -12,7 +12,9 @@ import csv, json, statistics
 from pathlib import Path
 
 # %% ../nbs/10a_card.ipynb #30486f49
-def percent(p): return f"{p:.2%}"
+def percent(p):
+    "A share with two decimals; `p` is 0 to 1."
+    return f"{p:.2%}"
 
 def spread(value, interval=None, form=percent): # "99.64% (99.36% to 99.83%)"
     "A figure with its 95% interval, where there is one."
@@ -119,7 +121,7 @@ def trained(card:dict) -> str: # Markdown
     return table(["Training", ""], rows) + "\n\nThe whole configuration stands in `card.json`; `gtsrb train --config card.json` trains it again."
 
 def scorings(
-    card:dict,
+    card:dict,   # JSON of an artefact
     record:Path, # CSV of all scorings
 ) -> str: # Markdown
     "How often the test set was scored."

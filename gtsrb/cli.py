@@ -406,7 +406,7 @@ def study_run(
     base = read_config(config, set or [])
     import pandas as pd
     from gtsrb.study import search
-    search(out, trials, epochs, tuple(fold or (1, 2, 3)), root, base, storage, seed, beat, pd.read_csv(known) if known else None)
+    search(out, trials, epochs, tuple(fold or (1, 2, 3)), root, base, storage, seed, beat, pd.read_csv(known, float_precision="round_trip") if known else None)
 
 class Comparison(str, Enum):
     "What `gtsrb study compare` runs."

@@ -94,8 +94,8 @@ def score_intervals(
     y_true:np.ndarray,        # (n,) classes
     probabilities:np.ndarray, # (n, classes)
     groups:np.ndarray,        # (n,) group of each image
-    draws:int=1000,
-    seed:int=0,
+    draws:int=1000, # bootstrap samples
+    seed:int=0,     # of the samples
 ) -> dict: # name: [low, high], of `confidence_scores`, accuracy and macro_f1
     "95% percentile bootstrap over groups, of everything that is reported."
     _, g = np.unique(groups, return_inverse=True)
@@ -196,19 +196,19 @@ class OutOfFold:
         small = lambda z: (np.round(np.asarray(z, np.float32) * 64) / 64).astype(np.float16).astype(np.float32)
         return replace(self, logits=small(self.logits), others=small(self.others))
 
-    def save(self, file:Path):
+    def save(self, file:Path): # .npz
         "Write a file for `read_out_of_fold`."
         o = self.as_saved()
         np.savez_compressed(file, path=o.path.astype(str), fold=o.fold.astype(np.uint8), logits=o.logits.astype(np.float16), others=o.others.astype(np.float16), family=o.family.astype(str), recipe=o.recipe)
 
-def read_out_of_fold(file:Path) -> OutOfFold:
+def read_out_of_fold(file:Path) -> OutOfFold: # .npz
     "What `OutOfFold.save` wrote."
     with np.load(file, allow_pickle=False) as z:
         return OutOfFold(**{k: z[k].astype(np.float32) if k in ("logits", "others") else z[k] for k in ("path", "fold", "logits", "others", "family")}, recipe=str(z["recipe"]))
 
 # %% ../nbs/08b_confidence.ipynb #75da54ca
 def calibration_figures(
-    oof:OutOfFold,
+    oof:OutOfFold, # all folds of a recipe
 ) -> dict: # temperature; images, errors; each of `confidence_scores` before and after it; nll_cross_fitted; interval95 of the accuracy, and intervals95_after of the figures, over tracks
     "The temperature of a recipe, and what its confidences are worth before and after."
     y, t = oof.y_true, round(fit_temperature(oof.logits, oof.y_true), 4)
@@ -225,7 +225,7 @@ def known_scores(
     return {name: f(logits) for name, f in KNOWN_SCORES.items()}
 
 def fit_known(
-    oof:OutOfFold,
+    oof:OutOfFold,         # all folds of a recipe
     aside=(),              # families that are only judged
     share:float=0.995,     # of signs that is to pass
     score:str|None=None,   # one of `KNOWN_SCORES`; None: the best on the families that are not kept aside

@@ -20,7 +20,7 @@ from .evaluate import bootstrap_interval
 def error_table(
     y_true:np.ndarray,        # (n,) classes
     probabilities:np.ndarray, # (n, classes)
-    guesses:int=5,
+    guesses:int=5,            # at the most so many of each
 ) -> pd.DataFrame: # a row an error, the surest first: index (place in the arrays), class, predicted, confidence, rank (of the true class, 1 is the best guess), guesses (tuples of class and probability)
     "Every error with its best guesses."
     p, wrong = np.asarray(probabilities), np.flatnonzero(probabilities.argmax(1) != y_true)
@@ -36,7 +36,7 @@ def _short(c, width=24): return (n := CLASSES[c].name)[:width - 1] + "…" if le
 def plot_guesses(
     squares:np.ndarray, # (n, s, s, 3) uint8 RGB
     errors:pd.DataFrame, # from `error_table`
-    columns:int=3,
+    columns:int=3,            # of the figure
     most:int=90,        # errors shown, the first ones
 ): # Matplotlib figure, or None when there is no error
     "Errors as pictures, each beside its best guesses; the true class in green, or named above if it is not among them."
@@ -98,7 +98,7 @@ def label_candidates(
     y_true:np.ndarray,        # (n,) given classes
     probabilities:np.ndarray, # (n, classes) from a network that was not trained on the image
     known=None,               # (n,) scores of known signs; the `strangest` lowest are listed too
-    strangest:int=20,
+    strangest:int=20,         # how many of them
 ) -> pd.DataFrame: # `COLUMNS`; why is label, error or content; reason is empty, for somebody who looked
     "Images whose label or content may be wrong, the most suspicious first."
     top = np.asarray(probabilities).argmax(1)
@@ -130,7 +130,7 @@ def keep_reasons(
 def plot_candidates(
     squares:np.ndarray,  # (n, s, s, 3) uint8 RGB, in the order of the table
     table:pd.DataFrame,  # from `label_candidates`
-    columns:int=8,
+    columns:int=8,            # of the figure
     most:int=160,        # rows shown, the first ones
 ): # Matplotlib figure, or None for an empty table
     "The sheet for whoever looks: each picture with its row number, given → suggested class and self-confidence."
@@ -148,7 +148,7 @@ def plot_maps(
     squares:np.ndarray, # (n, s, s, 3) uint8 RGB
     maps:np.ndarray,    # (n, h, w) 0 to 1, as of `model.grad_cam`
     titles:list,        # (n,) of str
-    columns:int=8,
+    columns:int=8,            # of the figure
 ): # Matplotlib figure, or None for no pictures
     "Pictures in grey under their maps, in red."
     if not len(squares): return None
