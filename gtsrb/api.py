@@ -279,10 +279,14 @@ def cut(
 def answer(
     result,       # `Prediction` or `PredictionError`
     top_k:int|None=None, # how many candidates to list; None for the short form
+    known:bool=False,    # say whether it is a known sign, where the model says so
+    score:bool=False,    # and by how much
 ) -> dict: # ready for JSON
     "The answer for one file."
     if isinstance(result, PredictionError): return {"error": {"code": result.code, "message": result.message}}
     short = {"class": result.class_id, "confidence": cut(result.confidence)}
+    if known and result.known is not None: short["known"] = result.known
+    if score and result.known_score is not None: short["known_score"] = round(result.known_score, 6)
     if not top_k: return short
     top = [{"class": c.class_id, "name": c.name, "confidence": cut(c.confidence)} for c in result.top]
     return short | {"name": result.name, "top": top}
@@ -299,6 +303,8 @@ class Ranked(BaseModel):
 class Answer(BaseModel):
     class_: int = Field(alias="class", ge=0, lt=NUM_CLASSES, examples=[9])
     confidence: float = Field(ge=0, le=1, description="probability, cut to four decimals", examples=[0.9998])
+    known: bool|None = Field(None, description="with known=1: whether it shows one of the 43 signs at all; not there where the model cannot tell")
+    known_score: float|None = Field(None, description="with known_score=1: the higher, the more likely it is one of them; comparable within one model only")
     name: str|None = Field(None, description="with top_k")
     top: list[Ranked]|None = Field(None, description="with top_k")
 class Explained(BaseModel):
@@ -652,6 +658,8 @@ router, guarded = APIRouter(), APIRouter()   # open to all; for those with the k
 async def predict(
     request:Request,
     top_k:Annotated[int|None, Query(ge=1, le=NUM_CLASSES, description="also name the sign and list the best candidates")]=None,
+    known:Annotated[bool, Query(description="also say whether it shows one of the 43 signs at all; a model that cannot tell leaves it out")]=False,
+    known_score:Annotated[bool, Query(description="also give the number behind `known`: the higher, the more likely")]=False,
     format:Annotated[Literal["map", "list"], Query(description="a mapping by file name, or a list in upload order")]="map",
 ):
     "Classify one or many images (PPM/PGM, PNG, JPEG, BMP or WebP), sent as multipart/form-data in the field `files`."
@@ -662,7 +670,7 @@ async def predict(
         found = iter(await service.predict([u.data for u in uploads if not u.error], top_k or 1))
     results = [u.error or next(found) for u in uploads]
     service.metrics.count(results)
-    answers = [answer(r, top_k) for r in results]
+    answers = [answer(r, top_k, known, known_score) for r in results]
     failed = sum(isinstance(r, PredictionError) for r in results)
     request.state.facts = dict(files=len(results), ok=len(results) - failed, failed=failed)
     status = 422 if failed == len(results) else 200

@@ -5,8 +5,10 @@
 # %% auto #0
 __all__ = ['app', 'data_app', 'study_app', 'EXPECTED', 'Root', 'Storage', 'note', 'version', 'options', 'explain', 'main',
            'Format', 'StudyFormat', 'csv_header', 'csv_row', 'probability_row', 'Engine', 'progress_bar', 'answers',
-           'on_cluster', 'predict', 'serve', 'download', 'verify', 'data_info', 'read_config', 'train', 'export',
-           'evaluate', 'study_run', 'Comparison', 'committed_trials', 'study_compare', 'study_show', 'info']
+           'check_known', 'all_told', 'on_cluster', 'predict', 'serve', 'download', 'verify', 'data_info',
+           'read_config', 'train', 'export', 'judge', 'calibrate', 'record_scoring', 'known_figures', 'evaluate',
+           'study_run', 'Comparison', 'committed_trials', 'merge_rows', 'study_compare', 'study_score', 'study_show',
+           'info']
 
 # %% ../nbs/13_cli.ipynb #4bb4d406
 import contextlib, csv, importlib, itertools, json, os, sys
@@ -40,7 +42,7 @@ def version(show:bool):
 def options(version:Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")] = False): pass
 
 # %% ../nbs/13_cli.ipynb #b0844fdf
-EXPECTED = ("DataError", "ArtefactError")  # errors of ours, known by name so that their modules need not be loaded
+EXPECTED = ("DataError", "ArtefactError", "ServiceError")  # errors of ours, known by name so that their modules need not be loaded
 
 def explain(
     e:Exception,
@@ -70,20 +72,22 @@ class StudyFormat(str, Enum):
     table = "table"
     csv = "csv"
 
-def csv_header(top_k:int) -> list:
+def csv_header(top_k:int, known:bool=False) -> list:
     "Column names of the table."
     more = (f"{column}_{k}" for k in range(2, top_k + 1) for column in ("class", "name", "confidence"))
-    return ["path", "class", "name", "confidence", "error", *more]
+    return ["path", "class", "name", "confidence", "error", *["known", "known_score"] * known, *more]
 
 def csv_row(
     path:str,   # what the image goes by
     result,     # `Prediction` or `PredictionError`
     top_k:int,  # candidates
+    known:bool=False, # also whether it is a sign that the model knows: true or false, and the score
 ) -> list:
     "One image's row; confidences with six digits."
-    if hasattr(result, "code"): return [path, "", "", "", f"{result.code}: {result.message}", *[""] * 3 * (top_k - 1)]
+    if hasattr(result, "code"): return [path, "", "", "", f"{result.code}: {result.message}", *["", ""] * known, *[""] * 3 * (top_k - 1)]
+    told = [str(result.known).lower(), f"{result.known_score:.6g}"] if known else []
     more = (v for c in result.top[1:top_k] for v in (c.class_id, c.name, f"{c.confidence:.6f}"))
-    return [path, result.class_id, result.name, f"{result.confidence:.6f}", "", *more]
+    return [path, result.class_id, result.name, f"{result.confidence:.6f}", "", *told, *more]
 
 def probability_row(result) -> np.ndarray: # (43,) float32, NaN for an error
     "All probabilities of one result, in the order of the classes."
@@ -112,19 +116,34 @@ def answers(
     model:list[str]|None,
     top_k:int,           # candidates
     workers:int|None,    # processes
+    known:bool=False,    # ask a service for that too
 ): # iterator over (name, `Prediction` or `PredictionError`), in order; `ValueError` where there is no image
     "What the images are, whoever computes it."
     from gtsrb import scale
-    if url: from gtsrb.client import Client; found = Client(url).answers(scale.batches_of(paths), top_k)
+    if url: from gtsrb.client import Client; found = Client(url).answers(scale.batches_of(paths), top_k, known)
     elif engine is Engine.local: found = scale.in_process(paths, model or None, top_k)
     else: found = scale.in_processes(paths, model or None, top_k, workers)
     if (first := next(found, None)) is None: raise ValueError(f"no image under {', '.join(paths)}")
     return progress_bar(itertools.chain([first], found), "predict", lambda: scale.count(paths))
 
-def on_cluster(paths, out, model, top_k, workers):
+def check_known(
+    model:list[str]|None, # artefacts
+): # `ValueError` where they cannot tell
+    "Can these artefacts tell a known sign from another picture? Asked before the work."
+    from gtsrb.predict import artefact_folder, known_entry, read_artefact
+    if not known_entry([read_artefact(artefact_folder(m))[0] for m in model or [None]]):
+        raise ValueError(f"--known: {' and '.join(map(str, model or ['the default artefact']))} cannot tell known signs from other pictures (no entry `known` on the card, or not the same score)")
+
+def all_told(found, url):
+    "Answers as they are; `ValueError` at the first that does not say whether it is a known sign."
+    for name, result in found:
+        if not hasattr(result, "code") and None in (result.known, result.known_score): raise ValueError(f"--known: the service at {url} does not tell known signs from other pictures")
+        yield name, result
+
+def on_cluster(paths, out, model, top_k, workers, known=False):
     "`--engine ray`: answers as Parquet."
     from gtsrb.scale import with_ray
-    done = with_ray(paths, out, model, top_k, workers, progress=sys.stderr.isatty())
+    done = with_ray(paths, out, model, top_k, workers, progress=sys.stderr.isatty(), known=known)
     if not done["images"]: raise ValueError(f"no image under {', '.join(paths)}")
     if done["failed"]: note(f"{done['failed']} of {done['images']} images failed"); raise typer.Exit(1)
 
@@ -139,21 +158,25 @@ def predict(
     model:Annotated[list[str]|None, typer.Option(help="default, lite or an artefact's folder; several are averaged.")] = None,
     engine:Annotated[Engine, typer.Option(help="One process, several, or a Ray cluster (RAY_ADDRESS; or one on this machine).")] = Engine.local,
     workers:Annotated[int|None, typer.Option(min=1, help="Processes, or actors of the cluster; one a processor if not given.")] = None,
+    known:Annotated[bool, typer.Option("--known", help="Two more columns: is it one of the 43 signs at all (true or false), and the score, the higher the more likely.")] = False,
     url:Annotated[str|None, typer.Option(help="Ask a running service instead of computing here.")] = None,
 ):
     "What is on these pictures?"
+    if known and format is not Format.csv: raise typer.BadParameter("--known adds columns to the CSV; the benchmark's own format has none for it")
+    if known and not url: check_known(model)
     if engine is Engine.ray:
         if not out or url or probs or format is not Format.csv or len(model or []) > 1: raise typer.BadParameter("--engine ray needs --out FOLDER, and knows neither --url, --probs, --format nor several models")
-        return on_cluster(paths, out, model[0] if model else None, top_k, workers)
-    failed, n, matrix, found = 0, 0, [], answers(paths, engine, url, model, NUM_CLASSES if probs else top_k, workers)
+        return on_cluster(paths, out, model[0] if model else None, top_k, workers, known)
+    failed, n, matrix, found = 0, 0, [], answers(paths, engine, url, model, NUM_CLASSES if probs else top_k, workers, known)
+    if known and url: found = all_told(found, url)
     matrix_file = open(probs, "wb") if probs else contextlib.nullcontext()           # fail before the work, not after it
     if not out: sys.stdout.reconfigure(errors="surrogateescape")                      # file names need not be UTF-8
     with matrix_file, open(out, "w", newline="", encoding="utf-8", errors="surrogateescape") if out else contextlib.nullcontext(sys.stdout) as f:
         table = csv.writer(f, delimiter=";" if format is Format.gtsrb else ",", lineterminator="\n")
-        if format is Format.csv: table.writerow(csv_header(top_k))
+        if format is Format.csv: table.writerow(csv_header(top_k, known))
         for n, (name, result) in enumerate(found, 1):
             if hasattr(result, "code"): failed += 1; note(f"{name}: {result.code}: {result.message}")
-            if format is Format.csv: table.writerow(csv_row(name, result, top_k))
+            if format is Format.csv: table.writerow(csv_row(name, result, top_k, known))
             elif not hasattr(result, "code"): table.writerow([Path(name).name, result.class_id])
             if probs: matrix.append(probability_row(result))
         if probs: np.save(matrix_file, np.array(matrix))
@@ -254,25 +277,87 @@ def train(
 @app.command()
 def export(
     run:Annotated[Path, typer.Argument(help="Folder of the finished run that ships.")],
-    calibration:Annotated[Path, typer.Option(help="Folder of a run of the same recipe that held a fold out.")],
     out:Annotated[Path, typer.Option(help="The artefact's folder; replaced.")],
+    calibration:Annotated[list[Path]|None, typer.Option(help="Folder of a run of the same recipe that held a fold out; repeated: all folds, which fit the threshold of known signs too. None: `gtsrb calibrate` is to follow.")] = None,
     name:Annotated[str, typer.Option(help="The artefact's name.")] = "default",
     weights:Annotated[str, typer.Option(help="File in both folders: the weights of an earlier epoch, perhaps.")] = "weights.npz",
     held_out:Annotated[Path|None, typer.Option(help="Also write the calibrating run's probabilities for its held-out tracks: .npz.")] = None,
+    out_of_fold:Annotated[Path|None, typer.Option(help="Also write what all folds said of the images that they did not see: .npz.")] = None,
+    known_share:Annotated[float, typer.Option(min=0.5, max=1, help="Share of real signs that is to pass as known.")] = 0.995,
+    known_score:Annotated[str|None, typer.Option(help="odds, energy, margin or height; without it the one that tells drawn pictures of no sign best.")] = None,
+    attack:Annotated[int, typer.Option(min=0, help="Attack so many held-out images of the first calibrating run, for the card (FGSM and PGD; minutes).")] = 0,
     precision:Annotated[str, typer.Option(help="In which the network computes: int8 or float32.")] = "int8",
     root:Root = None,
 ):
     "Write a trained model as an artefact: ONNX and card."
+    calibration = calibration or []
+    if held_out and len(calibration) != 1 or out_of_fold and len(calibration) < 2: raise typer.BadParameter("--held-out is for one calibrating run, --out-of-fold for all folds")
     from gtsrb.export import export_artefact, held_out_logits, load_run, make_network
-    card = export_artefact(run, calibration, out, name, root, weights, precision)
+    card = export_artefact(run, calibration, out, name, root, weights, precision, out_of_fold, known_share, known_score, attack=attack)
     if held_out:
-        held = load_run(calibration, weights)
+        held = load_run(calibration[0], weights)
         rows, logits = held_out_logits(held, root, make_network(held, precision, root))
         np.savez_compressed(held_out, path=rows["path"].to_numpy(str), probabilities=softmax(logits, card["temperature"]).astype(np.float32))
-    print(f"{out}: {card['model']['bytes'] / 1e6:.1f} MB, temperature {card['temperature']}, "
+    known = f", known signs by {card['known']['score']} from {card['known']['threshold']} on" if "known" in card else ""
+    print(f"{out}: {card['model']['bytes'] / 1e6:.1f} MB, temperature {card['temperature']}{known}, "
           f"differs from Keras by {card['parity']['max_abs_difference']:.1g} at most")
 
+# %% ../nbs/13_cli.ipynb #c7aef1f3
+@app.command()
+def judge(
+    run:Annotated[Path, typer.Argument(help="Folder of a finished run that held a fold out.")],
+    out:Annotated[Path, typer.Option(help="File of its answers: .npz.")],
+    weights:Annotated[str, typer.Option(help="File in the folder.")] = "weights.npz",
+    precision:Annotated[str, typer.Option(help="In which the network computes: int8 or float32.")] = "int8",
+    attack:Annotated[int, typer.Option(min=0, help="Attack so many held-out images (FGSM and PGD; minutes) and write what is left beside the answers: .json.")] = 0,
+    root:Root = None,
+):
+    "Keep what a run says of the images that it did not see."
+    from gtsrb.export import attacked, finished_run, fold_answers
+    found = finished_run(run, weights)
+    out.parent.mkdir(parents=True, exist_ok=True); fold_answers(found, root, precision).save(out)
+    if attack: out.with_suffix(".json").write_text(json.dumps(attacked(found, attack, root), indent=1) + "\n")
+
+@app.command()
+def calibrate(
+    artefact:Annotated[list[Path], typer.Argument(help="Folders of artefacts; their cards get temperature, threshold and figures.")],
+    fold:Annotated[list[Path], typer.Option(help="File of `gtsrb judge`; repeated: all folds of the artefacts' recipe.")],
+    out_of_fold:Annotated[Path|None, typer.Option(help="Also write them put together: .npz.")] = None,
+    known_share:Annotated[float, typer.Option(min=0.5, max=1, help="Share of real signs that is to pass as known.")] = 0.995,
+    known_score:Annotated[str|None, typer.Option(help="odds, energy, margin or height; without it the one that tells drawn pictures of no sign best.")] = None,
+    root:Root = None,
+):
+    "Fit confidence and the threshold of known signs to what the folds say, after `gtsrb export` without --calibration."
+    from gtsrb.confidence import read_out_of_fold
+    from gtsrb.export import calibrate_artefact, join_folds
+    oof = join_folds([read_out_of_fold(f) for f in fold], root)
+    attack = next((json.loads(j.read_text()) for f in fold if (j := f.with_suffix(".json")).exists()), None)
+    for a in artefact:
+        card = calibrate_artefact(a, oof, known_share, known_score, attack=attack)
+        print(f"{a}: temperature {card['temperature']}, known signs by {card['known']['score']} from {card['known']['threshold']} on")
+    if out_of_fold: oof.save(out_of_fold)
+
 # %% ../nbs/13_cli.ipynb #ff8d8092
+def record_scoring(
+    file:Path,  # CSV of all scorings; made where it is not there
+    score:dict, # model_sha256, name, seed, images, errors, accuracy, nll, perfect_classes
+) -> int: # how many there are now
+    "Put a scoring on record."
+    columns = ("model_sha256", "name", "seed", "images", "errors", "accuracy", "nll", "perfect_classes")
+    with open(file, "a+", newline="") as f:
+        f.seek(0); lines, out = sum(1 for _ in f), csv.writer(f, lineterminator="\n")
+        if not lines: out.writerow(columns)
+        out.writerow([score[c] for c in columns])
+    return max(lines, 1)
+
+def known_figures(predictor, scores, groups) -> dict:
+    "How many signs pass an artefact's threshold, and what of other pictures does."
+    from gtsrb.confidence import PHOTOGRAPHS, known_report
+    from gtsrb.export import no_sign_pictures
+    from gtsrb.negatives import KEPT_ASIDE
+    pictures, family = no_sign_pictures(size=predictor.preprocess.size)
+    return known_report(scores, predictor.answers(pictures)[1], family, predictor.known["threshold"], groups, (*KEPT_ASIDE, PHOTOGRAPHS))
+
 @app.command()
 def evaluate(
     model:Annotated[str|None, typer.Option(help="default, or an artefact's folder.")] = None,
@@ -281,6 +366,7 @@ def evaluate(
     root:Root = None,
 ):
     "Score an artefact on the 12,630 official test images."
+    from gtsrb.confidence import confidence_scores, score_intervals
     from gtsrb.data import DUPLICATES, available, image_paths, read_table
     from gtsrb.evaluate import class_accuracy, near_identical_groups, official_score
     from gtsrb.predict import Predictor
@@ -289,19 +375,18 @@ def evaluate(
     if record and not official: raise ValueError("--record is for the official test set alone")
     test = table[table["set"] == "test"]; y = test["class"].to_numpy()
     squares = predictor.preprocess.squares(progress_bar(image_paths(test, root), "read"))
-    probabilities = predictor.probabilities(squares)
-    score = official_score(y, probabilities, near_identical_groups(squares, y), test["path"].isin(DUPLICATES).to_numpy())
+    probabilities, scores = predictor.answers(squares)
+    groups = near_identical_groups(squares, y)
+    score = official_score(y, probabilities, groups, test["path"].isin(DUPLICATES).to_numpy()) | confidence_scores(y, probabilities) | dict(intervals95=score_intervals(y, probabilities, groups))
+    if predictor.known: score["known"] = known_figures(predictor, scores, groups)
     classes = class_accuracy(y, probabilities)
     print(json.dumps(score, indent=1)); print(classes[classes["errors"] > 0].sort_values("accuracy").to_string(index=False))
     if out:
         out.mkdir(parents=True, exist_ok=True)
         classes.to_csv(out/"class_accuracy.csv", index=False); np.savez_compressed(out/"probabilities.npz", probabilities=probabilities)
     if record:
-        with open(record, "a+", newline="") as f:
-            f.seek(0); score["times_scored"] = max(sum(1 for _ in f), 1)                 # lines so far, of which one is the header
-            if score["times_scored"] == 1: f.write("model_sha256,name,seed,images,errors,accuracy,nll,perfect_classes\n")
-            config, card = predictor.card["training"]["config"], predictor.card
-            f.write(",".join(map(str, (card["model"]["sha256"], card["name"], config["seed"], *(score[k] for k in ("images", "errors", "accuracy", "nll", "perfect_classes"))))) + "\n")
+        config, card = predictor.card["training"]["config"], predictor.card
+        score["times_scored"] = record_scoring(record, score | dict(model_sha256=card["model"]["sha256"], name=card["name"], seed=config["seed"]))
         card["metrics"]["test"] = score
         (predictor.path/"card.tmp").write_text(json.dumps(card, indent=1) + "\n"); os.replace(predictor.path/"card.tmp", predictor.path/"card.json")
 
@@ -319,12 +404,14 @@ def study_run(
     set:Annotated[list[str]|None, typer.Option(help="Change one value of it, such as policy=float32; may be repeated.")] = None,
     storage:Storage = None,
     beat:Annotated[int, typer.Option(min=1, help="Seconds between a worker's heartbeats; after three missed ones its trial is done again.")] = 20,
+    known:Annotated[Path|None, typer.Option(help="Trials of the same plan that a new study goes on from: a CSV of `gtsrb study show`.")] = None,
     root:Root = None,
 ):
     "Search hyper-parameters. Start it again to go on, or in another terminal to work on it twice as fast."
     base = read_config(config, set or [])
+    import pandas as pd
     from gtsrb.study import search
-    search(out, trials, epochs, tuple(fold or (1, 2, 3)), root, base, storage, seed, beat)
+    search(out, trials, epochs, tuple(fold or (1, 2, 3)), root, base, storage, seed, beat, pd.read_csv(known) if known else None)
 
 class Comparison(str, Enum):
     "What `gtsrb study compare` runs."
@@ -339,20 +426,53 @@ def committed_trials(): # pandas.DataFrame
     if kept is None: raise ValueError("no committed trials here: call it in the repository, or name a study with --out")
     return pd.read_csv(kept)
 
+def merge_rows(
+    file:Path, # CSV; it need not be there
+    rows,      # pandas.DataFrame with columns setting and seed
+): # pandas.DataFrame, of the file
+    "Add rows to a CSV; those of the same settings and seeds are replaced."
+    import pandas as pd
+    old = pd.read_csv(file) if file.exists() else rows[:0]
+    again = old.set_index(["setting", "seed"]).index.isin(rows.set_index(["setting", "seed"]).index)
+    table = pd.concat([old[~again], rows], ignore_index=True)
+    file.parent.mkdir(parents=True, exist_ok=True); table.to_csv(file, index=False)
+    return table
+
 @study_app.command("compare")
 def study_compare(
     what:Annotated[Comparison, typer.Argument(help="The original project's claims, or the first recipe against the best of the committed trials.")],
+    only:Annotated[list[str]|None, typer.Option(help="A setting to run, if not all; may be repeated.")] = None,
     out:Annotated[Path|None, typer.Option(help="A folder a run; what is finished there is not run again. runs/claims or runs/finalists if not given.")] = None,
+    results:Annotated[Path|None, typer.Option(help="Folder of the tables; --out if not given. Rows of other runs that stand there are kept.")] = None,
     root:Root = None,
 ):
     "Run settings against each other, three seeds each, and write runs.csv, curves.csv and tracks.csv. Start it again to go on."
     from gtsrb.study import CLAIMS, FIRST, by_track, compare, curves, finalists, summary
     from gtsrb.train import BASELINE
-    out = out or Path("runs")/what.value
-    runs = (compare(CLAIMS, BASELINE, root=root, out=out, keep=(10,)) if what is Comparison.claims
-            else compare(finalists(committed_trials()), FIRST, folds=(4, 0), root=root, out=out))
-    for name, table in dict(runs=runs, curves=curves(out), tracks=by_track(out)).items(): table.to_csv(out/f"{name}.csv", index=False)
-    print(summary(runs).to_string(index=False))
+    settings = CLAIMS if what is Comparison.claims else finalists(committed_trials())
+    if wrong := sorted({*(only or [])} - {*settings}): raise typer.BadParameter(f"--only takes one of {', '.join(settings)}, not {wrong[0]}")
+    settings, out = {n: c for n, c in settings.items() if not only or n in only}, out or Path("runs")/what.value
+    runs = (compare(settings, BASELINE, root=root, out=out, keep=(10,)) if what is Comparison.claims
+            else compare(settings, FIRST, folds=(4, 0), root=root, out=out))
+    tables = dict(runs=runs, curves=curves(out), tracks=by_track(out))
+    print(summary([merge_rows((results or out)/f"{name}.csv", t) for name, t in tables.items()][0]).to_string(index=False))
+
+@study_app.command("score")
+def study_score(
+    out:Annotated[Path, typer.Argument(help="Folder of `gtsrb study compare`.")],
+    only:Annotated[list[str], typer.Option(help="A setting to score; may be repeated.")],
+    record:Annotated[Path, typer.Option(help="CSV of all scorings, which gets a line for each.")],
+    results:Annotated[Path, typer.Option(help="CSV of this table.")],
+    weights:Annotated[list[str]|None, typer.Option(help="File in a run's folder, such as weights-10.npz; may be repeated. weights.npz if not given.")] = None,
+    root:Root = None,
+):
+    "Score finished runs on the official test images, for the table of claims alone."
+    from gtsrb.data import available
+    from gtsrb.study import score_test
+    if not available(root): raise ValueError("scores are put on record for the official test set alone, which is not there")
+    rows = score_test(out, only, tuple(weights or ["weights.npz"]), root)
+    for r in rows.to_dict("records"): record_scoring(record, {**r, "name": f"{r['setting']} ({r['weights']})"})
+    merge_rows(results, rows); print(rows.drop(columns="model_sha256").to_string(index=False))
 
 @study_app.command("show")
 def study_show(

@@ -35,13 +35,15 @@ class Client:
     def send(self,
         files:list,   # of (name, bytes)
         top_k:int=1,  # candidates
+        known:bool=False, # also ask whether they are signs that the model knows
     ) -> list: # one answer of the service for each, in order; `ServiceError` otherwise
         "One request, sent again while the service is busy or gone."
+        params = dict(format="list", top_k=top_k) | (dict(known=1, known_score=1) if known else {})
         form = [("files", (name, data, "application/octet-stream")) for name, data in files]
         for attempt in range(self.attempts):
-            try: r, reason = self.http.post(f"{self.url}/predict", params=dict(format="list", top_k=top_k), files=form), None
+            try: r, reason = self.http.post(f"{self.url}/predict", params=params, files=form), None
             except httpx.TransportError as e: r, reason = None, f"{self.url}: {e or type(e).__name__}"
-            if r is not None and r.status_code not in AGAIN: return self.read(r, files, top_k)
+            if r is not None and r.status_code not in AGAIN: return self.read(r, files, top_k, known)
             if attempt + 1 < self.attempts: time.sleep(self.wait(r, attempt))
         raise ServiceError(reason or f"{self.url}: {message(r)}, {self.attempts} times")
 
@@ -50,26 +52,29 @@ class Client:
         asked = r.headers.get("Retry-After", "") if r is not None else ""
         return max(float(asked) if asked.isdecimal() else 0, 0.25 * 2**attempt)
 
-    def read(self, r, files, top_k):
+    def read(self, r, files, top_k, known=False):
         "The answers in a response; a request that is too large is sent in halves."
         if r.status_code == 413 and len(files) > 1:
             half = len(files) // 2
-            return self.send(files[:half], top_k) + self.send(files[half:], top_k)
+            return self.send(files[:half], top_k, known) + self.send(files[half:], top_k, known)
         if r.status_code == 413: return [{"error": {"code": "file_too_large", "message": message(r)}}]
         try: answers = r.json()
         except ValueError: answers = None
         if not isinstance(answers, list): raise ServiceError(f"{self.url}: {message(r)}")
+        if len(answers) != len(files) or not all(isinstance(a, dict) and ("top" in a or "error" in a) for a in answers): raise ServiceError(f"{self.url}: not an answer of this service")
         return answers
 
     def answers(self,
         batches,      # of lists of (name, bytes, path or `PredictionError`)
         top_k:int=1,  # candidates
+        known:bool=False, # also ask whether they are signs that the model knows; where it cannot say, `known` is None
     ): # yields (name, `Prediction` or `PredictionError`), in order
         "Predictions for many images."
         for batch in batches:
             for some in requests_of([(name, content(d)) for name, d in batch]):
-                known = iter(self.send([(f"{i}", d) for i, (_, d) in enumerate(some) if isinstance(d, bytes)], top_k) if any(isinstance(d, bytes) for _, d in some) else ())
-                for name, d in some: yield name, result_of(next(known)) if isinstance(d, bytes) else d
+                files = [(f"{i}", d) for i, (_, d) in enumerate(some) if isinstance(d, bytes)]
+                said = iter(self.send(files, top_k, known) if files else ())
+                for name, d in some: yield name, result_of(next(said)) if isinstance(d, bytes) else d
 
 # %% ../nbs/12a_client.ipynb #271964b4
 def message(r) -> str:
@@ -102,4 +107,4 @@ def result_of(
     "An answer as `Predictor` would have given it; confidences have the service's four decimals."
     if "error" in answer: return PredictionError(answer["error"]["code"], answer["error"]["message"])
     top = tuple(Candidate(c["class"], c["name"], c["confidence"]) for c in answer["top"])
-    return Prediction(*top[0], top)
+    return Prediction(*top[0], top, answer.get("known"), answer.get("known_score"))

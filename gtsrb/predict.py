@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ARTEFACTS', 'CARD_FORMAT', 'CHUNK', 'ArtefactError', 'artefact_folder', 'check_card', 'read_artefact', 'usable_cpus',
-           'open_session', 'Candidate', 'Prediction', 'PredictionError', 'Model', 'Ensemble', 'each_image',
-           'read_square', 'best', 'veiled', 'heat_map', 'Predictor']
+           'open_session', 'Candidate', 'Prediction', 'PredictionError', 'known_entry', 'Model', 'Ensemble',
+           'each_image', 'read_square', 'best', 'veiled', 'heat_map', 'Predictor']
 
 # %% ../nbs/11_predict.ipynb #81f06c19
 import hashlib, importlib.resources, json, math, os
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .core import NUM_CLASSES, softmax  # before ONNX Runtime: it switches its telemetry off
+from .core import KNOWN_SCORES, NUM_CLASSES, softmax  # before ONNX Runtime: it switches its telemetry off
 import onnxruntime as ort
 
 from .preprocess import CONTRASTS, PREPROCESS_VERSION, ImageError, Limits, Preprocess, cv2
@@ -51,6 +51,9 @@ def check_card(
         raise ValueError(f"preprocessing version {prep['version']!r}, this package has {PREPROCESS_VERSION}")
     if prep["contrast"] not in CONTRASTS: raise ValueError(f"unknown contrast {prep['contrast']!r}")
     if not (math.isfinite(temperature) and temperature > 0): raise ValueError(f"temperature {temperature!r} is not positive")
+    if known := card.get("known"):
+        if known["score"] not in KNOWN_SCORES: raise ValueError(f"unknown score of known signs {known['score']!r}")
+        if not math.isfinite(known["threshold"]): raise ValueError(f"threshold {known['threshold']!r} of known signs is no number")
     if card["model"].get("file", "model.onnx") != "model.onnx": raise ValueError("the model's file must be model.onnx")
 
 # %% ../nbs/11_predict.ipynb #8f1c3dcf
@@ -99,6 +102,8 @@ class Prediction:
     name: str          # its English name
     confidence: float  # its probability, 0 to 1
     top: tuple         # the `top_k` most likely classes as `Candidate`s, best first
+    known: bool|None = None         # is it one of the 43 signs? None: the artefact does not say
+    known_score: float|None = None  # the higher, the more likely; comparable within one artefact only
 
 @dataclass(frozen=True)
 class PredictionError:
@@ -107,6 +112,14 @@ class PredictionError:
     message: str  # what is wrong, in one sentence
 
 # %% ../nbs/11_predict.ipynb #8f21637a
+def known_entry(
+    cards:list, # of artefacts that answer together
+) -> dict|None: # score, one of `core.KNOWN_SCORES`, and threshold; None where they cannot say
+    "How artefacts tell known signs from other pictures: several by the mean of their scores, against the mean of their thresholds, if all of them use the same score."
+    found = [c.get("known") for c in cards]
+    if not all(found) or len({k["score"] for k in found}) > 1: return None
+    return found[0] if len(found) == 1 else dict(score=found[0]["score"], threshold=float(np.mean([k["threshold"] for k in found])))
+
 class Model:
     "An artefact, opened: square pictures in, probabilities out. Threads may share it."
     def __init__(self,
@@ -116,19 +129,33 @@ class Model:
         self.path = artefact_folder(path)
         self.card, network = read_artefact(self.path)
         self.preprocess = Preprocess(**{k: self.card["preprocess"][k] for k in ("size", "contrast", "version")}, floor=self.card["preprocess"].get("floor", Preprocess.floor))
+        self.known = known_entry([self.card])
         try:
             self.session = open_session(network, threads)
             self(np.zeros((1, *[self.preprocess.size] * 2, 3), np.uint8))
         except Exception as e:  # ONNX Runtime's errors have no other class in common
             raise ArtefactError(f"artefact {self.path}: model.onnx: {str(e).splitlines()[0]}") from None
 
+    def logits(self,
+        squares:np.ndarray, # (n, s, s, 3) uint8 RGB, from `preprocess.squares`
+    ) -> np.ndarray: # (n, 43) float32
+        "What the network says."
+        logits, = self.session.run(["logits"], {"image": self.preprocess(squares)})
+        if logits.shape != (len(squares), NUM_CLASSES): raise ValueError(f"logits of shape {logits.shape}")
+        return logits
+
+    def answer(self,
+        squares:np.ndarray, # (n, s, s, 3) uint8 RGB, from `preprocess.squares`
+    ) -> tuple: # (n, 43) float64 probabilities, rows sum to 1; (n,) scores of known signs, or None
+        "Calibrated probabilities, and how likely each picture is one of the 43 signs at all."
+        logits = self.logits(squares)
+        return softmax(logits, self.card["temperature"]), KNOWN_SCORES[self.known["score"]](logits) if self.known else None
+
     def __call__(self,
         squares:np.ndarray, # (n, s, s, 3) uint8 RGB, from `preprocess.squares`
     ) -> np.ndarray: # (n, 43) float64, rows sum to 1
         "Calibrated probabilities."
-        logits, = self.session.run(["logits"], {"image": self.preprocess(squares)})
-        if logits.shape != (len(squares), NUM_CLASSES): raise ValueError(f"logits of shape {logits.shape}")
-        return softmax(logits, self.card["temperature"])
+        return self.answer(squares)[0]
 
 # %% ../nbs/11_predict.ipynb #c1bd548c
 class Ensemble:
@@ -143,12 +170,20 @@ class Ensemble:
             raise ArtefactError("these artefacts read pictures differently and cannot answer together: " + ", ".join(str(m.path) for m in self.members))
         self.path, self.preprocess = first.path, first.preprocess
         self.card = dict(name=" + ".join(m.card["name"] for m in self.members), classes=first.card["classes"], members=[m.card for m in self.members])
+        self.known = known_entry(self.card["members"])
+
+    def answer(self,
+        squares:np.ndarray, # (n, s, s, 3) uint8 RGB, from `preprocess.squares`
+    ) -> tuple: # as of `Model.answer`
+        "Means of what the members say."
+        probabilities, scores = zip(*(m.answer(squares) for m in self.members))
+        return np.mean(probabilities, axis=0), np.mean(scores, axis=0) if self.known else None
 
     def __call__(self,
         squares:np.ndarray, # (n, s, s, 3) uint8 RGB, from `preprocess.squares`
     ) -> np.ndarray: # (n, 43) float64, rows sum to 1
         "Mean of the members' calibrated probabilities."
-        return np.mean([m(squares) for m in self.members], axis=0)
+        return self.answer(squares)[0]
 
 # %% ../nbs/11_predict.ipynb #95d2b9d7
 CHUNK = 64  # images that are decoded and run together
@@ -176,10 +211,12 @@ def best(
     row:np.ndarray, # (43,) probabilities
     names:list,     # of the 43 classes
     top_k:int=1,    # candidates
+    score:float|None=None,     # of known signs
+    threshold:float|None=None, # from which on it is one
 ) -> Prediction:
     "The prediction that a row of probabilities makes."
     top = tuple(Candidate(int(i), names[i], float(row[i])) for i in np.argsort(-row, kind="stable")[:top_k])
-    return Prediction(*top[0], top)
+    return Prediction(*top[0], top, *() if score is None else (bool(score >= threshold), float(score)))
 
 # %% ../nbs/11_predict.ipynb #4fdefd64
 def veiled(
@@ -220,6 +257,7 @@ class Predictor:
         paths = path if isinstance(path, (list, tuple)) else [path]
         self.model = Ensemble(paths, threads) if len(paths) > 1 else Model(*paths, threads=threads)
         self.path, self.card, self.preprocess, self.limits = self.model.path, self.model.card, self.model.preprocess, limits
+        self.known = self.model.known   # score and threshold of known signs; None where the artefact does not say
 
     def __call__(self,
         squares:np.ndarray, # (n, s, s, 3) uint8 RGB, from `preprocess.squares`
@@ -231,9 +269,17 @@ class Predictor:
         images, # iterable of bytes, paths or (h, w, 3) uint8 RGB arrays
     ) -> np.ndarray: # (n, 43) float32, rows sum to 1
         "Class probabilities; the first image that cannot be read raises as in `load_image`."
-        images, rows = each_image(images), [np.zeros((0, NUM_CLASSES), np.float32)]
-        while len(squares := self.preprocess.squares(islice(images, CHUNK), self.limits)): rows.append(self(squares))
-        return np.concatenate(rows)
+        return self.answers(images)[0]
+
+    def answers(self,
+        images, # iterable of bytes, paths or (h, w, 3) uint8 RGB arrays
+    ) -> tuple: # (n, 43) float32, rows sum to 1; (n,) scores of known signs, or None where the artefact has none
+        "Class probabilities and scores; the first image that cannot be read raises as in `load_image`."
+        images, rows, scores = each_image(images), [np.zeros((0, NUM_CLASSES), np.float32)], [np.zeros(0)]
+        while len(squares := self.preprocess.squares(islice(images, CHUNK), self.limits)):
+            p, s = self.model.answer(squares)
+            rows.append(p.astype(np.float32)); scores.append(s)
+        return np.concatenate(rows), np.concatenate(scores) if self.known else None
 
     def predict(self,
         images,       # iterable of bytes, paths or (h, w, 3) uint8 RGB arrays
@@ -244,9 +290,18 @@ class Predictor:
         images, out = each_image(images), []
         while squares := [read_square(i, self.preprocess, self.limits) for i in islice(images, CHUNK)]:
             good = [s for s in squares if isinstance(s, np.ndarray)]
-            rows = iter(self(np.stack(good)) if good else ())
-            out += [best(next(rows), self.card["classes"], top_k) if isinstance(s, np.ndarray) else s for s in squares]
+            rows = iter(self.best(np.stack(good), top_k) if good else ())
+            out += [next(rows) if isinstance(s, np.ndarray) else s for s in squares]
         return out
+
+    def best(self,
+        squares:np.ndarray, # (n, s, s, 3) uint8 RGB, from `preprocess.squares`
+        top_k:int=1,        # candidates per image, 1 to 43
+    ) -> list[Prediction]:
+        "Predictions for square pictures."
+        probabilities, scores = self.model.answer(squares)
+        if scores is None: scores = [None] * len(squares)
+        return [best(p, self.card["classes"], top_k, s, self.known and self.known["threshold"]) for p, s in zip(probabilities.astype(np.float32), scores)]
 
     def heat(self,
         image,                   # bytes, a path or (h, w, 3) uint8 RGB; one that cannot be read raises as in `load_image`

@@ -278,25 +278,27 @@ def row_of(
     name:str,   # of an image
     result,     # `Prediction` or `PredictionError`
     top_k:int,  # candidates
+    known:bool=False, # also whether it is a sign that the model knows
 ) -> dict: # column: value; None where there is nothing to say
     "A row of the result: the columns of the CSV."
     more = [f"{c}_{k}" for k in range(2, top_k + 1) for c in ("class", "name", "confidence")]
-    if isinstance(result, PredictionError): return dict.fromkeys(["path", "class", "name", "confidence", "error", *more]) | dict(path=name, error=f"{result.code}: {result.message}")
+    told = dict(known=getattr(result, "known", None), known_score=getattr(result, "known_score", None)) if known else {}
+    if isinstance(result, PredictionError): return dict.fromkeys(["path", "class", "name", "confidence", "error", *told, *more]) | dict(path=name, error=f"{result.code}: {result.message}")
     values = [v for c in result.top[1:top_k] for v in (c.class_id, c.name, c.confidence)]
-    return {"path": name, "class": result.class_id, "name": result.name, "confidence": result.confidence, "error": None} | dict(zip(more, values))
+    return {"path": name, "class": result.class_id, "name": result.name, "confidence": result.confidence, "error": None} | told | dict(zip(more, values))
 
 class Answering:
     "What an actor does: a table of images in, a table of answers out."
-    def __init__(self, model, top_k): self.predictor, self.top_k = Predictor(model, threads=1), top_k
+    def __init__(self, model, top_k, known=False): self.predictor, self.columns = Predictor(model, threads=1), (top_k, known)
 
     def __call__(self, table):
         import pyarrow as pa
         read = lambda r: PredictionError(*r["error"].split(": ", 1)) if r["error"] else r["bytes"] if r["file"] is None else Path(os.fsdecode(r["file"]))
         batch = [(r["path"], read(r)) for r in table.to_pylist()]
-        types = {"class": pa.int64(), "confidence": pa.float64()}
-        rows = [row_of(n, r, self.top_k) for n, r in answer(self.predictor, batch, self.top_k)]
-        columns = [*row_of("", PredictionError("", ""), self.top_k)]
-        return pa.Table.from_pylist(rows, pa.schema([(c, types.get(c.split("_")[0], pa.string())) for c in columns]))
+        types = {"class": pa.int64(), "confidence": pa.float64(), "known": pa.bool_(), "known_score": pa.float64()}
+        rows = [row_of(n, r, *self.columns) for n, r in answer(self.predictor, batch, self.columns[0])]
+        columns = [*row_of("", PredictionError("", ""), *self.columns)]
+        return pa.Table.from_pylist(rows, pa.schema([(c, types.get(c, types.get(c.split("_")[0], pa.string()))) for c in columns]))
 
 # %% ../nbs/14_scale.ipynb #015bb692
 def claim(
@@ -328,10 +330,11 @@ def with_ray(
     top_k:int=1,      # candidates
     workers:int|None=None, # actors; None: one a processor of the cluster
     progress:bool=False,   # Ray Data's progress bars
+    known:bool=False,      # two more columns: is it a sign that the model knows, and its score
 ) -> dict: # images and failed, counted over everything in `out`
     "Predict on a cluster; goes on where an interrupted job of the same folder stopped."
     sources, out, card = list(map(str, sources)), os.path.abspath(out), Predictor(model).card
-    claim(out, dict(sources=[s if is_address(s) else os.path.abspath(s) for s in sources], model=card["model"]["sha256"], top_k=top_k))
+    claim(out, dict(sources=[s if is_address(s) else os.path.abspath(s) for s in sources], model=card["model"]["sha256"], top_k=top_k, **dict(known=True) if known else {}))
     ray = start_ray(workers or usable_cpus())
     try:
         from ray.data import ActorPoolStrategy, DataContext
@@ -344,7 +347,7 @@ def with_ray(
         done.checkpoint_actor_pool_max_size = 1                            # or its filters take the processors that reading and writing wait for
         parts = list(parts_of(sources))
         images = ray.data.read_datasource(image_source(parts), override_num_blocks=max(1, len(parts)))
-        images.map_batches(Answering, fn_constructor_args=(model, top_k), batch_format="pyarrow", batch_size=1024, compute=ActorPoolStrategy(size=workers), num_cpus=1).write_parquet(out)
+        images.map_batches(Answering, fn_constructor_args=(model, top_k, known), batch_format="pyarrow", batch_size=1024, compute=ActorPoolStrategy(size=workers), num_cpus=1).write_parquet(out)
     finally: ray.shutdown()
     import pyarrow.dataset as ds
     answers = ds.dataset(out, format="parquet")

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['GEOMETRY', 'CLAIMS', 'USUAL_RATE', 'SIZES', 'WIDTHS', 'DEPTHS', 'FIRST', 'held_out', 'judge_images', 'open_database',
            'open_study', 'Numbered', 'run_trials', 'compare', 'curves', 'by_track', 'difference', 'verdict', 'summary',
-           'suggest', 'networks', 'make_sampler', 'search', 'study_table', 'study_from_table', 'pareto_front',
-           'finalists']
+           'score_test', 'suggest', 'networks', 'make_sampler', 'search', 'study_table', 'trials_from_table',
+           'study_from_table', 'pareto_front', 'finalists']
 
 # %% ../nbs/09_study.ipynb #a217bbca
 import collections, dataclasses, functools, hashlib, itertools, json, math, os, re, shutil, time, warnings
@@ -19,8 +19,10 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import TrialState
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, ProgrammingError
 
-from .evaluate import bootstrap_interval, cross_fitted_nll
-from .train import BASELINE, SCHEDULES, Run, TrainConfig, cost, fit, history_so_far, judge_epoch, load_squares, predict_logits, read_checkpoint, training_data
+from .evaluate import bootstrap_interval, class_accuracy, cross_fitted_nll, scores
+from .core import softmax
+from .data import read_table
+from .train import BASELINE, SCHEDULES, Run, TrainConfig, cost, fit, history_so_far, judge_epoch, load_run, load_squares, predict_logits, read_checkpoint, training_data
 
 # %% ../nbs/09_study.ipynb #722da5b9
 def held_out(
@@ -106,33 +108,34 @@ def compare(
     out:Path="runs/compare", # a folder a run, and the database; what is finished there is not run again
     storage:str|None=None,   # database of the queue; an SQLite file in `out` if None
     keep=(),          # epochs after which the weights are kept besides those of the end
-) -> pd.DataFrame: # a row a run: setting, seed, fold, params, macs, epochs, seconds, accuracy (of training), nll, error
+    judge=held_out,   # (run, root) → a row an image that was held out: class, track, and figures
+) -> pd.DataFrame: # a row a run: setting, seed, fold, params, macs, epochs, seconds, accuracy (of training), and the means of the figures, such as nll and error
     "Run each setting with each seed and judge it on held-out tracks."
     out = Path(out); out.mkdir(parents=True, exist_ok=True)
     study = open_study(storage or f"sqlite:///{out}/study.db", "compare")
     grid = {(n, s): dataclasses.replace(base, seed=s, fold=f, **c) for n, c in settings.items() for s, f in zip(seeds, itertools.cycle(folds))}
     def objective(trial):
         name, seed = trial.user_attrs["setting"], trial.user_attrs["seed"]
-        row, _ = _finished(grid[name, seed], root, out/f"{name}-{seed}", keep)
+        row = _finished(grid[name, seed], root, out/f"{name}-{seed}", keep, judge)
         for k, v in row.items(): trial.set_user_attr(k, v)
         return row["nll"]
     queued = lambda: [(t.user_attrs["setting"], t.user_attrs["seed"]) for t in study.get_trials(deepcopy=False) if t.state != TrialState.FAIL]
     for name, seed in grid.keys() - queued(): study.enqueue_trial({}, user_attrs=dict(setting=name, seed=seed))
     run_trials(study, objective, len(queued()))
-    return pd.DataFrame([dict(setting=n, seed=s) | _finished(c, root, out/f"{n}-{s}", keep)[0] for (n, s), c in grid.items()])
+    return pd.DataFrame([dict(setting=n, seed=s) | _finished(c, root, out/f"{n}-{s}", keep, judge) for (n, s), c in grid.items()])
 
-def _finished(config, root, folder, keep):
-    "Figures and held-out images of a run, trained or taken from its folder."
+def _finished(config, root, folder, keep, judge):
+    "Figures of a run, trained or taken from its folder."
     for epoch in keep:
         if len(history_so_far(folder, config)) <= epoch and not (folder/f"weights-{epoch}.npz").exists():
             fit(config, root, folder, stop_after=epoch, verbose=0); shutil.copy(folder/"weights.npz", folder/f"weights-{epoch}.npz")
     if len(history := history_so_far(folder, config)) < config.epochs or not (folder/"held_out.csv").exists():
         run = fit(config, root, folder, verbose=0); history = run.history
-        held_out(run, root).to_csv(folder/"held_out.csv", index=False)
+        judge(run, root).to_csv(folder/"held_out.csv", index=False)
         (folder/"cost.json").write_text(json.dumps(cost(config)))
     images = pd.read_csv(folder/"held_out.csv")
     return dict(fold=config.fold, **json.loads((folder/"cost.json").read_text()), epochs=config.epochs, seconds=round(sum(r["seconds"] for r in history)),
-                accuracy=history[-1]["accuracy"], nll=images["nll"].mean(), error=images["error"].mean()), images
+                accuracy=history[-1]["accuracy"], **images.drop(columns=["class", "track"]).mean())
 
 def curves(
     out:Path, # of `compare`
@@ -144,21 +147,22 @@ def curves(
 
 def by_track(
     out:Path, # of `compare`
-) -> pd.DataFrame: # a row a held-out track of a run: setting, seed, class, track, images, nll (sum), error (count)
+) -> pd.DataFrame: # a row a held-out track of a run: setting, seed, class, track, images, and the sums of the figures, such as nll and error
     "What is needed to say how sure a difference is."
     parts = []
     for f in sorted(Path(out).glob("*/held_out.csv")):
         g = pd.read_csv(f).groupby(["class", "track"])
         name, _, seed = f.parent.name.rpartition("-")
-        parts.append(pd.concat([g.size().rename("images"), g["nll"].sum().round(4), g["error"].sum()], axis=1).reset_index().assign(setting=name, seed=int(seed)))
-    return pd.concat(parts, ignore_index=True)[["setting", "seed", "class", "track", "images", "nll", "error"]]
+        parts.append(pd.concat([g.size().rename("images"), g.sum().round(4)], axis=1).reset_index().assign(setting=name, seed=int(seed)))
+    table = pd.concat(parts, ignore_index=True); first = ["setting", "seed", "class", "track", "images"]
+    return table[first + [c for c in table if c not in first]]
 
 # %% ../nbs/09_study.ipynb #515094cc
 def difference(
     tracks:pd.DataFrame, # from `by_track`
     a:str,               # the setting to start from
     b:str,               # the setting to go to
-    figure:str="nll",    # or error
+    figure:str="nll",    # or error, or another column
 ) -> dict: # difference (b - a, an image), low, high (95% interval), sd (over seeds)
     "What going from one setting to another changes on the held-out images; below zero is better."
     key = ["seed", "class", "track", "images"]
@@ -177,22 +181,42 @@ def verdict(
 
 def summary(
     runs:pd.DataFrame, # from `compare`
-) -> pd.DataFrame: # a row a setting, least nll first: runs, and mean and standard deviation of nll and error over the seeds
+) -> pd.DataFrame: # a row a setting, least nll first: runs, and mean and standard deviation of each figure over the seeds
     "Mean and spread over seeds (and their folds)."
     g = runs.groupby("setting")
-    t = pd.DataFrame(dict(runs=g.size(), nll=g["nll"].mean(), nll_sd=g["nll"].std(), error=g["error"].mean(), error_sd=g["error"].std()))
+    t = pd.DataFrame(dict(runs=g.size()))
+    for f in [c for c in runs if c.startswith(("nll", "error"))]: t[f], t[f"{f}_sd"] = g[f].mean(), g[f].std()
     return t.sort_values("nll").reset_index()
 
 # %% ../nbs/09_study.ipynb #5a9fa39a
 GEOMETRY = dataclasses.replace(TrainConfig().augmentation.scaled(0), rotate=10.0, scale=1.2, shift=0.1, mirror=0.0)
 
-CLAIMS = {                                  # what differs from `BASELINE`
-    "baseline": {}, "random-split": dict(split="random"), "no-batch-norm": dict(options=dict(norm=False)),
+_changed = {
+    "short": {}, "no-batch-norm": dict(options=dict(norm=False)),
     "constant": dict(schedule="constant"), "cosine": dict(schedule="cosine"), "one-cycle": dict(schedule="one_cycle"),
     "dropout": dict(options=dict(dropout=0.3)), "weight-decay": dict(weight_decay=0.05), "label-smoothing": dict(label_smoothing=0.1),
     "geometry": dict(augmentation=GEOMETRY), "augmentation": dict(augmentation=TrainConfig().augmentation),
     "quarter": dict(options=dict(filters=(8, 16, 32), hidden=64)), "half": dict(options=dict(filters=(16, 32, 64), hidden=128)),
     "larger": dict(options=dict(filters=(32, 64, 256), hidden=1024))}
+CLAIMS = {"baseline": {}, "random-split": dict(split="random")} | {n: c | dict(epochs=12) for n, c in _changed.items()}   # what differs from `BASELINE`
+
+# %% ../nbs/09_study.ipynb #df922268
+def score_test(
+    out:Path,          # of `compare`
+    settings:list,     # names
+    weights=("weights.npz",), # files in a run's folder, such as weights-10.npz, of epoch 10
+    root=None,         # data folder; `home()` if None
+) -> pd.DataFrame: # a row a file: setting, seed, weights, model_sha256, images, errors, accuracy, nll, perfect_classes
+    "Score finished runs on the official test images. It chooses nothing; whoever calls it puts the rows on record."
+    test = read_table(root); test = test[test["set"] == "test"]; y, rows, squares = test["class"].to_numpy(), [], {}
+    for f in sorted(p.parent for n in settings for p in Path(out).glob(f"{n}-*/held_out.csv")):
+        for w in weights:
+            run = load_run(f, w); prepare = run.config.preprocess
+            if prepare not in squares: squares[prepare] = load_squares(test, root, prepare)
+            p = softmax(predict_logits(run.model, squares[prepare], prepare)); name, _, seed = f.name.rpartition("-")
+            rows.append(dict(setting=name, seed=int(seed), weights=w, model_sha256=hashlib.sha256((f/w).read_bytes()).hexdigest(), perfect_classes=int((class_accuracy(y, p)["errors"] == 0).sum()))
+                        | {k: v for k, v in scores(y, p).items() if k in ("images", "errors", "accuracy", "nll")})
+    return pd.DataFrame(rows)
 
 # %% ../nbs/09_study.ipynb #00d55f0c
 USUAL_RATE = dict(sgd=0.4, adam=0.004, muon=0.01)     # peak learning rate at batches of 128
@@ -221,7 +245,7 @@ def suggest(
 # %% ../nbs/09_study.ipynb #66120a0d
 @functools.cache
 def networks(
-    most:int=100_000_000, # multiply-accumulates
+    most:int=45_000_000, # multiply-accumulates
 ) -> pd.DataFrame: # a row a network, cheapest first: size, width, depth, macs, params
     "All networks of the search space up to a cost."
     rows = []
@@ -256,6 +280,7 @@ def search(
     storage:str|None=None,  # database; an SQLite file in `out` if None
     seed:int=0,             # of the draws
     beat:int=20,            # seconds between heartbeats
+    known:pd.DataFrame|None=None, # trials of an earlier study of the same plan, from `study_table`, for a new one to go on from
 ) -> optuna.Study:
     "Search for the least negative log-likelihood on held-out tracks; a study found there goes on."
     out = Path(out); out.mkdir(parents=True, exist_ok=True)
@@ -264,6 +289,7 @@ def search(
     plan = dict(epochs=epochs, folds=list(folds), base=base.to_dict())
     if study.user_attrs.get("plan", plan) != plan: raise ValueError(f"{out} holds a study with other epochs, folds or base: choose another folder")
     study.set_user_attr("plan", plan)
+    if known is not None and not study.get_trials(deepcopy=False): study.add_trials(trials_from_table(known))
     objective = lambda trial: _trial(study, trial, dataclasses.replace(suggest(trial, base), epochs=epochs), folds, root, out)
     return run_trials(study, objective, trials, functools.partial(make_sampler, seed))
 
@@ -330,14 +356,21 @@ def _space():
     trial = optuna.create_study().ask(); suggest(trial)
     return trial.distributions
 
+def trials_from_table(
+    table:pd.DataFrame, # from `study_table`, or read from its CSV
+) -> list: # of Optuna trials; those that failed have no say and are left out
+    "Trials as Optuna knows them."
+    space = _space()
+    return [optuna.create_trial(state=TrialState[r["state"]], value=r["nll"] if pd.notna(r["nll"]) else None, params={k: r[k] for k in space}, distributions=space,
+                                user_attrs={k: r[k] for k in _FIGURES if k not in ("nll", "epochs") and pd.notna(r[k])},
+                                intermediate_values=dict(enumerate(map(float, str(r["curve"]).split()), 1)))
+            for r in table[table["state"] != "FAIL"].to_dict("records")]
+
 def study_from_table(
     table:pd.DataFrame, # from `study_table`, or read from its CSV
 ) -> optuna.Study: # in memory
     "The study that a table was made of, for Optuna's own analyses."
-    study, space = optuna.create_study(), _space()
-    for row in table[table["state"] != "FAIL"].to_dict("records"):
-        study.add_trial(optuna.create_trial(state=TrialState[row["state"]], value=row["nll"], params={k: row[k] for k in space}, distributions=space,
-                                            intermediate_values=dict(enumerate(map(float, str(row["curve"]).split()), 1))))
+    study = optuna.create_study(); study.add_trials(trials_from_table(table))
     return study
 
 def pareto_front(

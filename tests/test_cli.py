@@ -104,13 +104,24 @@ def test_train_export_evaluate_from_the_command_line(tmp_path):
     from gtsrb.signs import synthetic_dataset
     root, env = synthetic_dataset(tmp_path / "signs", 215), {"TF_CPP_MIN_LOG_LEVEL": "3"}
     small = [f"--set={s}" for s in ("epochs=2", "batch_size=43", "policy=float32", "folds=2", 'options={"widths": [16, 16, 32]}')]
-    for args in (["--stop-after", 1, "--out", tmp_path / "all"], ["--out", tmp_path / "all"], ["--set=fold=0", "--out", tmp_path / "fold"]):
+    for args in (["--stop-after", 1, "--out", tmp_path / "all"], ["--out", tmp_path / "all"], ["--set=fold=1", "--out", tmp_path / "other"], ["--set=fold=0", "--out", tmp_path / "fold"]):
         done = gtsrb("train", *small, "--root", root, *args, env=env)
         assert done.returncode == 0, done.stderr
     assert [json.loads(l)["epoch"] for l in done.stdout.splitlines()] == [1, 2]
     done = gtsrb("export", tmp_path / "all", "--calibration", tmp_path / "fold", "--out", tmp_path / "made", "--name", "made", "--root", root, env=env)
     assert done.returncode == 0, done.stderr
+    folds = ["--calibration", tmp_path / "fold", "--calibration", tmp_path / "other"]
+    done = gtsrb("export", tmp_path / "all", *folds, "--out", tmp_path / "telling", "--root", root, "--out-of-fold", tmp_path / "oof.npz", "--known-share", 0.9, env=env)
+    assert done.returncode == 0 and "known signs by" in done.stdout, done.stderr
+    known = json.loads((tmp_path / "telling/card.json").read_text())["known"]
+    assert known["share"] == 0.9 <= known["passes"] and np.load(tmp_path / "oof.npz")["logits"].shape == (known["images"], 43)
+    assert gtsrb("export", tmp_path / "all", *folds[:2], "--out", tmp_path / "no", "--root", root, "--out-of-fold", tmp_path / "oof.npz", env=env).returncode == 2
+    done = gtsrb("export", tmp_path / "all", *folds[:2] * 2, "--out", tmp_path / "no", "--root", root, env=env)
+    assert done.returncode == 1 and "each of 2 folds once; they hold out 0, 0" in done.stderr
     pictures = root / "GTSRB/Final_Test/Images"
+    assert gtsrb("predict", pictures, "--model", tmp_path / "telling", "--known").stdout.startswith("path,class,name,confidence,error,known,known_score")
+    said = json.JSONDecoder().raw_decode(gtsrb("evaluate", "--model", tmp_path / "telling", "--root", root, env=env).stdout)[0]
+    assert {"brier", "aurc", "error_rejecting_1pct"} <= said.keys() and 0 <= said["known"]["passes"] <= 1 and said["known"]["families"]["plates"]["kept_aside"]
     done = gtsrb("predict", pictures, "--model", tmp_path / "made")
     assert done.returncode == 0 and len(rows(done)) == len(list(pictures.glob("*.ppm")))
     evaluate = ["evaluate", "--model", tmp_path / "made", "--root", root]

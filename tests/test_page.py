@@ -380,8 +380,8 @@ def test_heat_map_is_where_the_server_says(browser, server, pictures):
         page.get_by_role("button", name="Worauf geachtet?").click(); page.get_by_role("button", name="Worauf geachtet?").click()
         page.get_by_text("Am wichtigsten").wait_for()                              # asked again, it answers
 
-@pytest.mark.parametrize("language, says, guess", [("en", "No sign that I know", "At best: "), ("de", "Kein Schild, das ich kenne", "Am ehesten: ")])
-def test_unknown_sign_as_the_server_will_say_it(browser, server, pictures, answers, language, says, guess):
+@pytest.mark.parametrize("language, says, guess", [("en", "No known sign", "At best: "), ("de", "Kein bekanntes Schild", "Am ehesten: ")])
+def test_unknown_sign_in_words(browser, server, pictures, answers, language, says, guess):
     def unknown(route):
         assert "known=1" in route.request.url
         route.fulfill(json=listed(answers, unknown="stop.ppm"))
@@ -390,10 +390,23 @@ def test_unknown_sign_as_the_server_will_say_it(browser, server, pictures, answe
         give(page, pictures)
         c, a = card(page, "stop.ppm"), answers["stop.ppm"]
         assert read(c.locator(".name")) == says and read(c.locator(".guess")).startswith(guess + getattr(CLASSES[a["class"]], "german" if language == "de" else "name"))
-        assert c.locator(".sign").is_hidden() and c.locator(".percent").is_hidden() and page.get_by_text(says).count() == 1
+        assert c.locator(".sign").is_hidden() and c.locator(".percent").is_hidden() and page.get_by_text(says, exact=True).count() == 1
+        assert f"1 {says[0].lower()}{says[1:]}" in read(page.locator("#status")) == read(page.locator("#spoken"))       # screen readers hear it
         page.locator("#only input").nth(1).check(force=True)
         assert c.is_visible()                                                      # among the unsure ones
         assert saved(page, "#csv").splitlines()[0].endswith(",known") and json.loads(saved(page, "#json"))[0]["known"] is False
+
+def test_the_model_says_what_it_does_not_know(browser, tmp_path, pictures):
+    "A real server, whose artefact has a threshold on its card: a blank picture is no known sign, drawn signs are."
+    own = shutil.copytree(SHIPPED, tmp_path / "own")
+    entry = json.loads((own / "card.json").read_text()) | dict(known=dict(score="odds", threshold=2.5))
+    (own / "card.json").write_text(json.dumps(entry))
+    (tmp_path / "blank.ppm").write_bytes(b"P6 8 8 255\n" + bytes([90, 90, 90] * 64))
+    with serving(tmp_path / "log", model=own) as s, visit(browser, s.url) as page:
+        give(page, [tmp_path / "blank.ppm", pictures[0]])
+        assert read(card(page, "blank.ppm").locator(".name")) == "No known sign" and "strange" in card(page, "blank.ppm").get_attribute("class")
+        assert read(card(page, "stop.ppm").locator(".name")) == "Stop"
+        assert [a["known"] for a in json.loads(saved(page, "#json"))] == [False, True]
 
 # ---- languages, looks, everybody
 

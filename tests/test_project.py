@@ -13,9 +13,10 @@ MODULES = sorted(p for p in (ROOT / "gtsrb").glob("*.py") if not p.name.startswi
 
 MAY_IMPORT = {  # which modules of ours the exported cells of a notebook may use; core is open to all
     "core": "", "signs": "", "data": "signs", "explore": "data", "preprocess": "", "augment": "preprocess", "negatives": "signs", "model": "",
-    "train": "signs data preprocess augment negatives model", "evaluate": "", "robustness": "evaluate", "study": "negatives train evaluate", "export": "preprocess data model train evaluate",
-    "predict": "preprocess", "api": "signs preprocess predict", "client": "predict", "scale": "preprocess predict api",
-    "cli": "signs data explore preprocess augment model train evaluate robustness study export predict api client scale",
+    "train": "signs data preprocess augment negatives model", "evaluate": "", "robustness": "evaluate", "confidence": "evaluate", "errors": "evaluate",
+    "study": "data negatives train evaluate", "recipe": "preprocess augment train evaluate robustness study", "export": "preprocess data negatives model train evaluate confidence",
+    "card": "", "predict": "preprocess", "api": "signs preprocess predict", "client": "predict", "scale": "preprocess predict api",
+    "cli": "signs data explore preprocess augment negatives model train evaluate robustness confidence errors study recipe export predict api client scale",
 }
 SERVING = {"core", "signs", "preprocess", "predict", "api", "client", "cli"}
 DEPENDENCIES = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]

@@ -62,8 +62,9 @@ function progressWords() {
   return left >= 5 ? `${words} · ${t("timeLeft", left)}` : words;
 }
 
-function summary(failed, doubtful) {
-  return [t("pictures", rows.length), ...doubtful ? [t("unsureCount", doubtful)] : [], ...failed ? [t("errorCount", failed)] : [],
+function summary(failed, doubtful, strange) {
+  const merelyUnsure = doubtful - strange;
+  return [t("pictures", rows.length), ...merelyUnsure ? [t("unsureCount", merelyUnsure)] : [], ...strange ? [t("strangeCount", strange)] : [], ...failed ? [t("errorCount", failed)] : [],
     ...queue.rows.length ? [t("leftCount", queue.rows.length)] : []].join(" · ");
 }
 
@@ -89,7 +90,8 @@ function tellTrouble() {
 
 function tell() {
   const running = Boolean(queue.running), failed = rows.filter(r => r.answer?.error).length;
-  const doubtful = rows.filter(r => r.answer && unsure(r.answer)).length, words = running ? progressWords() : summary(failed, doubtful);
+  const doubtful = rows.filter(r => r.answer && unsure(r.answer)).length, strange = rows.filter(r => r.answer?.known === false).length;
+  const words = running ? progressWords() : summary(failed, doubtful, strange);
   $("status").textContent = words;
   speakUp(words, !running);
   const stopHadFocus = document.activeElement === $("stop");
