@@ -1,5 +1,5 @@
 "The study's queue against sudden death, two workers and other people's settings, in a file and on a PostgreSQL server."
-import os, pwd, shutil, signal, subprocess, sys, tempfile, time
+import os, shutil, signal, subprocess, sys, tempfile, time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -84,6 +84,7 @@ def postgres():
     who, as_user = "signs", {}
     folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="gtsrb-pg-"))                       # not under root's own folder, which others may not enter
     if os.getuid() == 0:                                                                  # initdb refuses root
+        import pwd
         user = next(u for u in pwd.getpwall() if u.pw_name in ("postgres", "nobody"))
         as_user = dict(user=user.pw_uid, group=user.pw_gid, extra_groups=[]); os.chown(folder, user.pw_uid, user.pw_gid)
     run = dict(cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, **as_user)
