@@ -386,7 +386,7 @@ def evaluate(
         (predictor.path/"card.tmp").write_text(json.dumps(card, indent=1) + "\n"); os.replace(predictor.path/"card.tmp", predictor.path/"card.json")
 
 # %% ../nbs/13_cli.ipynb #06747545
-Storage = Annotated[str|None, typer.Option(help="Database, such as postgresql+psycopg://user@host/name; an SQLite file in --out if not given.")]
+Storage = Annotated[str|None, typer.Option(help="Database, such as postgresql://user@host/name; an SQLite file in --out if not given.")]
 
 @study_app.command("run")
 def study_run(

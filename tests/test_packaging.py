@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SERVING = [m for m in ("core", "signs", "preprocess", "predict", "api", "cli") if (ROOT / f"gtsrb/{m}.py").exists()]
 TRAINING_ONLY = ["tensorflow", "keras", "pandas", "matplotlib", "scipy", "seaborn", "optuna", "onnx", "tf2onnx", "nbdev", "fastcore"]
+SCALE_ONLY = ["ray", "pyarrow", "psycopg", "psycopg-binary"]
 REAL = {"00053.ppm": 9, "00083.ppm": 7, "00191.ppm": 29, "00410.ppm": 25, "00793.ppm": 3}  # test images and their classes
 
 
@@ -67,8 +68,8 @@ def test_wheel_describes_itself(wheel):
     needs = [(re.match(r"[\w.-]+", r)[0].lower(), "extra ==" in r) for r in meta.get_all("Requires-Dist")]
     serving = {name for name, extra in needs if not extra}
     assert {"numpy", "opencv-python", "onnxruntime", "fastapi", "uvicorn", "python-multipart"} <= serving
-    assert not serving & {*TRAINING_ONLY, "opencv-python-headless"}
-    assert {"tensorflow", "optuna"} <= {name for name, extra in needs if extra}
+    assert not serving & {*TRAINING_ONLY, *SCALE_ONLY, "opencv-python-headless"}
+    assert {"tensorflow", "optuna", "ray", "pyarrow", "psycopg"} <= {name for name, extra in needs if extra}
 
 
 def test_installed_wheel_imports_without_the_training_floor(wheel, tmp_path):
@@ -115,7 +116,7 @@ def test_first_readme_command_serves(tmp_path):
         if server.poll() is None: os.killpg(server.pid, signal.SIGTERM)
         server.wait(30); log.close()
     installed = set(run(python, "-c", "from importlib.metadata import distributions as d; print(*(x.name.lower() for x in d()))").split())
-    assert "gtsrb" in installed and not installed & {*TRAINING_ONLY}
+    assert "gtsrb" in installed and not installed & {*TRAINING_ONLY, *SCALE_ONLY}
     assert "predict" in run(python.with_name("gtsrb"), "--help", cwd=tmp_path)
 
 

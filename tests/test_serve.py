@@ -1,5 +1,5 @@
 """The API's own tests once more, with the app as a deployment of Ray Serve; and a new artefact under load. Needs the extra `scale`."""
-import inspect, os, signal, subprocess, sys, threading, time
+import inspect, os, secrets, signal, subprocess, sys, threading, time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import httpx, pytest
 
 import test_api
 from conftest import NO_TLS, Server, environment, free_port, write_tiny_artefact
+from gtsrb.signs import legend_png
 
 pytestmark = pytest.mark.slow
 
@@ -70,3 +71,23 @@ def test_another_artefact_under_load_costs_no_request(tiny, tmp_path):
         for t in threads: t.join()
         after = s.post(("a.png", picture)).json()["a.png"]["class"]
     assert not failed and len(seen) > 200 and after != before and {a["a.png"]["class"] for a in seen} == {before, after}
+
+def test_serve_yaml_runs(tmp_path):
+    "`serve run` with the file as it is, but for address and port."
+    pytest.importorskip("ray.serve")
+    config = (Path(__file__).resolve().parents[1] / "deploy/serve.yaml").read_text(encoding="utf-8"); port = free_port()
+    (tmp_path / "serve.yaml").write_text(config.replace("host: 0.0.0.0", "host: 127.0.0.1").replace("port: 8000", f"port: {port}"), encoding="utf-8")
+    env = environment() | dict(RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_TOKEN=secrets.token_hex(32), RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0"); env.pop("RAY_ADDRESS", None)
+    with open(tmp_path / "log", "wb") as log:
+        process = subprocess.Popen([sys.executable, "-c", "from ray.serve.scripts import cli; cli()", "run", str(tmp_path / "serve.yaml")], env=env, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True)
+    server, until = Server(process, port, tmp_path / "log"), time.monotonic() + 180
+    try:
+        while not is_ready(server): assert process.poll() is None and time.monotonic() < until, server.text(); time.sleep(0.2)
+        assert {server.post(("stop.png", legend_png(14, 64))).json()["stop.png"]["class"] for _ in range(8)} == {14}
+        process.send_signal(signal.SIGINT); process.wait(60)
+    finally:
+        if process.poll() is None: os.killpg(process.pid, signal.SIGKILL); process.wait(10)
+
+def is_ready(server):
+    try: return server.get("/readyz").status_code == 200
+    except httpx.TransportError: return False

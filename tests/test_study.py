@@ -1,7 +1,11 @@
-"The study's queue against sudden death, two workers and other people's settings."
-import os, signal, subprocess, sys, time
+"The study's queue against sudden death, two workers and other people's settings, in a file and on a PostgreSQL server."
+import os, shutil, signal, subprocess, sys, tempfile, time
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+
+from conftest import free_port
 
 pytest.importorskip("optuna")
 pytestmark = pytest.mark.slow
@@ -18,10 +22,10 @@ def start(root, out, trials, *more):
     env = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TF_NUM_INTRAOP_THREADS": "1"}
     return subprocess.Popen([sys.executable, "-c", "from gtsrb.cli import main; main()", *map(str, call)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
-def trials(out):
+def trials(out, storage=None):
     "What the database says, seen from outside; none before there is one."
     from gtsrb.study import open_study
-    return open_study(f"sqlite:///{out}/study.db", "search", beat=1).get_trials() if (out / "study.db").exists() else []
+    return open_study(storage or f"sqlite:///{out}/study.db", "search", beat=1).get_trials() if storage or (out / "study.db").exists() else []
 
 def wait_for(condition, process, seconds=300):
     "Poll until it is true, the process still alive."
@@ -64,3 +68,71 @@ def test_two_workers_share_one_study(root, tmp_path):
     done = trials(out)
     assert [t.state in (S.COMPLETE, S.PRUNED) for t in done] == [True] * len(done) and len(done) in (4, 5)
     assert len({str(sorted(t.params.items())) for t in done}) == len(done)
+
+# ---- PostgreSQL
+
+def programs():
+    "The folder of PostgreSQL's server programs, newest first; Debian keeps them out of PATH."
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: -float(p.parts[-3])) or [Path(p) for p in [shutil.which("initdb")] if p]
+    return found[0].parent if found else None
+
+@contextmanager
+def postgres():
+    "A PostgreSQL server of its own in a temporary folder, on a free port of this machine; its address."
+    if not (bin := programs()): pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    pytest.importorskip("psycopg")
+    who, as_user = "signs", {}
+    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="gtsrb-pg-"))                       # not under root's own folder, which others may not enter
+    if os.getuid() == 0:                                                                  # initdb refuses root
+        import pwd
+        user = next(u for u in pwd.getpwall() if u.pw_name in ("postgres", "nobody"))
+        as_user = dict(user=user.pw_uid, group=user.pw_gid, extra_groups=[]); os.chown(folder, user.pw_uid, user.pw_gid)
+    run = dict(cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, **as_user)
+    try:
+        subprocess.run([bin / "initdb", "-A", "trust", "-N", "-U", who, "-D", folder / "data"], check=True, **run)
+        port = free_port()
+        server = subprocess.Popen([bin / "postgres", "-D", folder / "data", "-h", "127.0.0.1", "-p", str(port), "-k", "", "-F"], **run)
+        try: yield wait_until_open(f"postgresql://{who}@127.0.0.1:{port}/postgres", server)
+        finally: server.send_signal(signal.SIGINT); server.wait(30)
+    finally: shutil.rmtree(folder, ignore_errors=True)
+
+def wait_until_open(address, server):
+    import psycopg
+    until = time.monotonic() + 30
+    while True:
+        try: psycopg.connect(address).close(); return address
+        except psycopg.OperationalError: assert server.poll() is None and time.monotonic() < until; time.sleep(0.1)
+
+@pytest.fixture(scope="module")
+def address():
+    with postgres() as found: yield found
+
+def test_many_workers_open_an_empty_database_at_once(address):
+    import psycopg
+    with psycopg.connect(address, autocommit=True) as c: c.execute("CREATE DATABASE fresh")
+    code = "import sys; from gtsrb.study import open_study; s = open_study(sys.argv[1], 'search'); s.set_user_attr('plan', {'epochs': 3}); print(len(s.trials))"
+    workers = [subprocess.Popen([sys.executable, "-c", code, address.replace("/postgres", "/fresh")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    for w in workers:
+        out, err = w.communicate(timeout=120)
+        assert (w.returncode, out) == (0, "0\n"), err[-2000:]
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg"])
+def test_two_workers_on_postgresql_one_killed(root, address, tmp_path, scheme):
+    "Whoever survives does what the dead one left: nothing lost, nothing twice."
+    import psycopg
+    from optuna.trial import TrialState as S
+    with psycopg.connect(address, autocommit=True) as c: c.execute(f'CREATE DATABASE "{scheme}"')
+    out, storage = tmp_path / "study", address.replace("/postgres", f"/{scheme}").replace("postgresql:", f"{scheme}:")
+    workers = [start(root, out, 4, "--storage", storage) for _ in range(2)]
+    running = lambda: [t for t in trials(out, storage) if t.state == S.RUNNING and t.intermediate_values]
+    wait_for(lambda: len(running()) == 2, workers[0])                                      # both are in the middle of one
+    workers[0].send_signal(signal.SIGKILL); workers[0].wait()
+    err = workers[1].communicate(timeout=900)[1]
+    assert workers[1].returncode == 0, err
+    done = trials(out, storage)
+    dead = [t for t in done if t.state == S.FAIL]
+    good = [t for t in done if t.state in (S.COMPLETE, S.PRUNED)]
+    assert len(dead) == 1 and len(good) + 1 == len(done) and len(good) in (4, 5)
+    assert len({str(sorted(t.params.items())) for t in good}) == len(good)                 # nothing twice
+    again, = (t for t in good if t.params == dead[0].params)                               # nothing lost
+    assert again.intermediate_values.items() >= dead[0].intermediate_values.items()        # from where it had stopped
