@@ -90,11 +90,8 @@ def test_import_cells_hold_imports_only(path):
 
 
 PAGES = sorted((ROOT / "nbs").glob("*.ipynb"))
-UNTOLD = {"05a_negatives", "06_model", "07_train", "08_evaluate", "08a_robustness", "08b_confidence", "08c_errors", "10_export"}   # whose figures still lack captions
-
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
 def test_figures_have_captions_and_alternative_text(path):
-    if path.stem in UNTOLD: pytest.xfail("to be written")
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown": assert "![](" not in source, source
