@@ -84,7 +84,7 @@ def test_serve_yaml_runs(tmp_path):
     try:
         while not is_ready(server): assert process.poll() is None and time.monotonic() < until, server.text(); time.sleep(0.2)
         assert {server.post(("stop.png", legend_png(14, 64))).json()["stop.png"]["class"] for _ in range(8)} == {14}
-        process.send_signal(signal.SIGINT); process.wait(60)
+        process.send_signal(signal.SIGINT); process.wait(240)                         # replicas have 220 s to finish
     finally:
         if process.poll() is None: os.killpg(process.pid, signal.SIGKILL); process.wait(10)
 
