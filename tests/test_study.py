@@ -123,7 +123,7 @@ def test_two_workers_on_postgresql_one_killed(root, address, tmp_path, scheme):
     from optuna.trial import TrialState as S
     with psycopg.connect(address, autocommit=True) as c: c.execute(f'CREATE DATABASE "{scheme}"')
     out, storage = tmp_path / "study", address.replace("/postgres", f"/{scheme}").replace("postgresql:", f"{scheme}:")
-    workers = [start(root, out, 4, "--storage", storage, "--epochs", 40) for _ in range(2)]   # long enough to be met in the middle
+    workers = [start(root, out, 4, "--storage", storage, "--epochs", 15) for _ in range(2)]   # long enough to be met in the middle
     running = lambda: [t for t in trials(out, storage) if t.state == S.RUNNING and t.intermediate_values]
     wait_for(lambda: len(running()) == 2, workers[0])                                      # both are in the middle of one
     workers[0].send_signal(signal.SIGKILL); workers[0].wait()
