@@ -347,7 +347,7 @@ def with_ray(
         done.checkpoint_actor_pool_max_size = 1                            # or its filters take the processors that reading and writing wait for
         parts = list(parts_of(sources))
         images = ray.data.read_datasource(image_source(parts), override_num_blocks=max(1, len(parts)))
-        images.map_batches(Answering, fn_constructor_args=(model, top_k, known), batch_format="pyarrow", batch_size=1024, compute=ActorPoolStrategy(size=workers), num_cpus=1).write_parquet(out)
+        images.map_batches(Answering, fn_constructor_args=(model, top_k, known), batch_format="pyarrow", batch_size=1024, compute=ActorPoolStrategy(size=min(workers, max(1, len(parts)))), num_cpus=1).write_parquet(out)
     finally: ray.shutdown()
     import pyarrow.dataset as ds
     answers = ds.dataset(out, format="parquet")
@@ -362,7 +362,7 @@ def serve_app(
     except ModuleNotFoundError: raise ValueError("Ray Serve is not installed: type `pip install 'gtsrb[scale]'`") from None
     from gtsrb.api import create_app
 
-    @serve.deployment(name="gtsrb", max_ongoing_requests=100, health_check_period_s=5, graceful_shutdown_timeout_s=90, ray_actor_options=dict(num_cpus=1),
+    @serve.deployment(name="gtsrb", max_ongoing_requests=100, health_check_period_s=5, graceful_shutdown_timeout_s=220, ray_actor_options=dict(num_cpus=1),
                       autoscaling_config=dict(min_replicas=2, max_replicas=8, target_ongoing_requests=4))
     @serve.ingress(create_app)
     class Signs:
