@@ -358,13 +358,15 @@ def _space():
 
 def trials_from_table(
     table:pd.DataFrame, # from `study_table`, or read from its CSV
-) -> list: # of Optuna trials; those that failed have no say and are left out
+) -> list: # of Optuna trials, failed ones too: what a trial draws follows from its number
     "Trials as Optuna knows them."
-    space = _space()
-    return [optuna.create_trial(state=TrialState[r["state"]], value=r["nll"] if pd.notna(r["nll"]) else None, params={k: r[k] for k in space}, distributions=space,
-                                user_attrs={k: r[k] for k in _FIGURES if k not in ("nll", "epochs") and pd.notna(r[k])},
-                                intermediate_values=dict(enumerate(map(float, str(r["curve"]).split()), 1)))
-            for r in table[table["state"] != "FAIL"].to_dict("records")]
+    space, trials = _space(), []
+    for r in table.to_dict("records"):
+        known = {k: v for k, v in r.items() if pd.notna(v)}
+        trials.append(optuna.create_trial(state=TrialState[r["state"]], value=known.get("nll"), user_attrs={k: known[k] for k in _FIGURES if k in known and k not in ("nll", "epochs")},
+            params={k: known[k] for k in space if k in known}, distributions={k: d for k, d in space.items() if k in known},
+            intermediate_values=dict(enumerate(map(float, str(known.get("curve", "")).split()), 1))))
+    return trials
 
 def study_from_table(
     table:pd.DataFrame, # from `study_table`, or read from its CSV

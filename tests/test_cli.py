@@ -134,6 +134,23 @@ def test_train_export_evaluate_from_the_command_line(tmp_path):
     assert done.returncode == 1 and "official" in done.stderr
     assert json.loads((tmp_path / "made/card.json").read_text())["metrics"] == {}
 
+def test_the_recipe_is_made_of_commands_that_there_are(tmp_path):
+    "Every step of benchmarks/recipe.py, parsed; the files that it takes are made by steps before it."
+    import importlib.util
+    from typer.main import get_command
+    from gtsrb.cli import app
+    spec = importlib.util.spec_from_file_location("recipe", Path(__file__).resolve().parents[1] / "benchmarks/recipe.py")
+    recipe = importlib.util.module_from_spec(spec); spec.loader.exec_module(recipe)
+    steps = dict(recipe.steps(tmp_path / "out", tmp_path / "into"))
+    made = {str(tmp_path / "out/lite.json")}
+    for name, command in steps.items():
+        verb, *args = map(str, command)
+        get_command(app).commands[verb].make_context(name, list(args))                     # raises where an option is unknown
+        into = next((a for o, a in zip(args, args[1:]) if o == "--out"), None)
+        needed = {a for a in args if a.startswith(str(tmp_path)) and a not in (into, str(tmp_path / "into/benchmarks/default/out_of_fold.npz"), str(tmp_path / "into/benchmarks/lite/out_of_fold.npz"))}
+        assert needed <= made, (name, needed - made)
+        made.add(into)
+
 @pytest.mark.real
 def test_the_official_test_set_scored_from_outside(tmp_path):
     "All 12,630 images by the command, compared with the official table by nothing of ours."
