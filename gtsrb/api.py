@@ -111,23 +111,44 @@ class Refusal(Exception):
         self.status, self.headers = status, headers
         self.body = {"error": {"code": code, "message": message, **details}}
 
-def malformed(message): return Refusal(400, "malformed_body", message)
-def busy(message): return Refusal(429, "busy", message, {"Retry-After": "1"})
-def not_ready(): return Refusal(503, "not_ready", "no model is loaded yet", {"Retry-After": "1"})
+def malformed(message:str) -> Refusal:
+    "400 for a body that is not the multipart form it claims to be; `message` says why."
+    return Refusal(400, "malformed_body", message)
+def busy(message:str) -> Refusal:
+    "429 while too much is in hand; `message` says what."
+    return Refusal(429, "busy", message, {"Retry-After": "1"})
+def not_ready() -> Refusal:
+    "503 while there is no model."
+    return Refusal(503, "not_ready", "no model is loaded yet", {"Retry-After": "1"})
 
 # %% ../nbs/12_api.ipynb #b899235a
-def on_refusal(request, e):
+def on_refusal(
+    request:Request,
+    e:Refusal, # its status, headers and body are sent
+):
+    "A refusal as JSON; its code goes to the log, too."
     request.state.facts = {"code": e.body["error"]["code"]}   # for the log
     return JSONResponse(e.body, e.status, e.headers)
 
-def on_http_error(request, e):
+def on_http_error(
+    request:Request,
+    e, # `HTTPException`, of the router perhaps
+):
+    "Errors of the framework in the form of ours."
     code = {404: "not_found", 405: "method_not_allowed"}.get(e.status_code, "http_error")
     return on_refusal(request, Refusal(e.status_code, code, str(e.detail), e.headers))
 
-def on_invalid(request, e):
+def on_invalid(
+    request:Request,
+    e:RequestValidationError, # all that does not fit is named
+):
+    "422 for parameters that do not fit."
     return on_refusal(request, Refusal(422, "invalid_parameter", "; ".join(f"{p['loc'][-1]}: {p['msg']}" for p in e.errors())))
 
-def on_crash(request, e):
+def on_crash(
+    request:Request,
+    e:Exception, # any that nobody expected
+):
     "A mistake of ours: the traceback goes to the log, not to the client."
     return JSONResponse({"error": {"code": "internal_error", "message": "the service made a mistake; its log says which"}}, 500, SECURITY_HEADERS)
 
@@ -230,12 +251,15 @@ def check_uploads(
 _MULTIPART = "send multipart/form-data with the field 'files'"
 logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a stranger's broken body is no warning of ours
 
-def body_too_large(settings):
+def body_too_large(
+    settings, # of the service, `Settings`
+) -> Refusal:
+    "413, with the size that is allowed."
     return Refusal(413, "body_too_large", f"the request is larger than {settings.max_body_bytes:,} bytes; send fewer files at a time")
 
 def reader_for(
     request:Request,   # POST with a multipart body
-    settings:Settings,
+    settings:Settings, # limits on body, files and parts
 ) -> UploadReader: # ready for the body; `Refusal` 400, 413 or 422 for headers that promise no good one
     "A reader for this request's body."
     kind, options = parse_options_header(request.headers.get("content-type"))
@@ -293,14 +317,19 @@ def answer(
 
 # %% ../nbs/12_api.ipynb #6a75054e
 class Problem(BaseModel):
+    "What is wrong: a code for programs, a sentence for people."
     code: str = Field(examples=["truncated_image"])
     message: str
-class FileError(BaseModel): error: Problem
+class FileError(BaseModel):
+    "In place of an answer, for a file that cannot be read."
+    error: Problem
 class Ranked(BaseModel):
+    "One candidate of several."
     class_: int = Field(alias="class", ge=0, lt=NUM_CLASSES)
     name: str
     confidence: float = Field(ge=0, le=1)
 class Answer(BaseModel):
+    "What a picture shows."
     class_: int = Field(alias="class", ge=0, lt=NUM_CLASSES, examples=[9])
     confidence: float = Field(ge=0, le=1, description="probability, cut to four decimals", examples=[0.9998])
     known: bool|None = Field(None, description="with known=1: whether it shows one of the 43 signs at all; not there where the model cannot tell")
@@ -308,16 +337,18 @@ class Answer(BaseModel):
     name: str|None = Field(None, description="with top_k")
     top: list[Ranked]|None = Field(None, description="with top_k")
 class Explained(BaseModel):
+    "What a picture shows, and where the model looked."
     class_: int = Field(alias="class", ge=0, lt=NUM_CLASSES, description="the class that is explained", examples=[9])
     name: str
     confidence: float = Field(ge=0, le=1, description="its probability, cut to four decimals", examples=[0.9998])
     heat: list[list[float]] = Field(description="row by row, 0 to 1: how much the class hangs on each part of the picture")
 class Place(BaseModel):
+    "Where a file stood in the upload."
     index: int = Field(ge=0, description="place in the upload")
     filename: str
-class ListedAnswer(Place, Answer): pass
-class ListedError(Place, FileError): pass
-class Answers(RootModel[dict[str, Answer|FileError] | list[ListedAnswer|ListedError]]): pass
+class ListedAnswer(Place, Answer): "An answer in a list."
+class ListedError(Place, FileError): "An error in a list."
+class Answers(RootModel[dict[str, Answer|FileError] | list[ListedAnswer|ListedError]]): "By file name, or in upload order."
 
 # %% ../nbs/12_api.ipynb #2836c4fb
 _FILES = dict(type="array", minItems=1, items=dict(type="string", contentMediaType="application/octet-stream"))
@@ -401,7 +432,9 @@ class Batcher:
             async with asyncio.timeout(seconds): return await job.done
         except TimeoutError: raise Refusal(504, "answer_too_slow", f"no answer within {seconds:g} s") from None
 
-    def run(self, loop):
+    def run(self,
+        loop, # the event loop that waits for the results
+    ):
         "Compute batches until nothing is left."
         while batch := self.take():
             work, *more = batch[0][0].ask
@@ -424,13 +457,18 @@ class Batcher:
             if not batch: self.busy -= 1
         return batch
 
-    def sort(self, batch, results):
+    def sort(self,
+        batch:list, # of (`Job`, index of its image)
+        results,    # one each
+    ) -> set:
         "Put results where they belong; the jobs that are complete now."
         with self.lock:
             for (job, i), result in zip(batch, results): job.results[i] = result; job.left -= 1
             return {job for job, _ in batch if not job.left}
 
-    def deliver(self, jobs):
+    def deliver(self,
+        jobs, # complete ones
+    ):
         "Hand results to their requests (on the event loop)."
         for job in jobs:
             if job.done.done(): continue
@@ -523,7 +561,9 @@ class Metrics(Counts):
     def model(self, card): self.info.clear(); self.info.labels(card["name"], card["model"]["sha256"]).set(1)
     def queue(self, queue): self.in_flight.set(len(queue)); self.held.set(queue.held)
 
-    def count(self, results):
+    def count(self,
+        results:list, # of `Prediction` or `PredictionError`
+    ):
         "Count a request's predictions and errors."
         for outcome, n in Counter(getattr(r, "code", "ok") for r in results).items(): self.images.labels(outcome).inc(n)
         for c, n in Counter(r.class_id for r in results if not isinstance(r, PredictionError)).items(): self.classes.labels(c).inc(n)
@@ -556,7 +596,7 @@ def set_up_log(
 
 def log_line(
     scope:dict,    # of the request
-    status:int,
+    status:int,    # of the answer, 0 if none was sent
     seconds:float, # from its headers to the end of its answer
     size:int,      # of the body, as far as it was read, bytes
 ) -> str: # JSON
@@ -605,13 +645,16 @@ class Service:
         if self.predictor is None: raise not_ready()
         return await self.batcher(images, (self.classify, top_k), self.settings.answer_seconds)
 
-    def classify(self, images, top_k):
+    def classify(self,
+        images:list, # of bytes
+        top_k:int,   # candidates
+    ) -> list: # of `Prediction` or `PredictionError`
         "What a thread does with a batch."
         self.metrics.batch_images.observe(len(images))
         with self.metrics.batch_seconds.time(): return self.predictor.predict(images, top_k)
 
     async def explain(self,
-        image:bytes,
+        image:bytes,       # PPM/PGM, PNG, JPEG, BMP or WebP
         class_id:int|None, # None: the one that is predicted
         cells:int,         # a side of the map
     ): # (`Prediction`, (cells, cells) array), or `PredictionError`
@@ -620,7 +663,11 @@ class Service:
         found, = await self.batcher([image], (self.look, class_id, cells), self.settings.answer_seconds)
         return found
 
-    def look(self, images, class_id, cells):
+    def look(self,
+        images:list,       # of bytes
+        class_id:int|None, # None: the one that is predicted
+        cells:int,         # a side of the map
+    ) -> list: # of (`Prediction`, (cells, cells) array) or `PredictionError`
         "What a thread does with pictures that are to be explained."
         found = self.predictor.predict(images, NUM_CLASSES)
         return [f if isinstance(f, PredictionError) else (f, self.predictor.heat(i, class_id, cells)) for i, f in zip(images, found)]
@@ -735,7 +782,7 @@ async def classes():
 _drawn = lru_cache(NUM_CLASSES)(partial(legend_png, size=128))
 
 @router.get("/legend/{class_id}.png", tags=["knowledge"], response_class=Response, responses={404: dict(model=FileError, description="no such class"), 422: dict(model=FileError, description="not a number")})
-def legend(class_id:Annotated[int, InPath(json_schema_extra=dict(minimum=0, maximum=NUM_CLASSES - 1))]):
+def legend(class_id:Annotated[int, InPath(description="0 to 42", json_schema_extra=dict(minimum=0, maximum=NUM_CLASSES - 1))]):
     "A drawing of a class's sign, 128 px, transparent around it."
     if not 0 <= class_id < NUM_CLASSES: raise Refusal(404, "not_found", f"no class {class_id}: classes are 0 to {NUM_CLASSES-1}")
     return Response(_drawn(class_id), media_type="image/png", headers={"Cache-Control": "public, max-age=86400"})
@@ -746,10 +793,14 @@ SWAGGER = Path(fastapi_offline.__file__).parent / "static"
 _DOCS_POLICY = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'"
 
 @router.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
-async def page(): return FileResponse(STATIC / "index.html")
+async def page():
+    "The page where people drop pictures."
+    return FileResponse(STATIC / "index.html")
 
 @router.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)
-async def docs(): return FileResponse(STATIC / "docs.html", headers={"Content-Security-Policy": _DOCS_POLICY})
+async def docs():
+    "Swagger UI, without anything from elsewhere."
+    return FileResponse(STATIC / "docs.html", headers={"Content-Security-Policy": _DOCS_POLICY})
 
 # %% ../nbs/12_api.ipynb #b71996f3
 SECURITY_HEADERS = {
@@ -781,7 +832,12 @@ class Envelope:
         try: await self.app(scope, counted, enveloped)
         finally: self.done(scope, status, time.perf_counter() - begin, size)
 
-    def done(self, scope, status, seconds, size):
+    def done(self,
+        scope:dict,    # of the request
+        status:int,    # of the answer
+        seconds:float, # from its headers to the end of its answer
+        size:int,      # of the body, as far as it was read, bytes
+    ):
         "Count and log a request."
         path = getattr(scope.get("route"), "path", None) or "other"
         self.service.metrics.requests.labels(path, status).inc()
@@ -817,7 +873,9 @@ class SlowClients:
             if wait: await drop(received); await self.in_time(send({"type": "http.response.body"}))
         with suppress(Abandoned): await self.app(scope, received, sent)
 
-    async def in_time(self, sending):
+    async def in_time(self,
+        sending, # awaitable
+    ):
         "Wait for a piece to be taken; `Abandoned` where it is not."
         try:
             async with asyncio.timeout(self.seconds): await sending
@@ -855,7 +913,7 @@ def tune():
 # %% ../nbs/12_api.ipynb #f4978330
 @contextmanager
 def draining(
-    service:Service,
+    service:Service, # told to say so
 ):
     "Hold SIGTERM back from the server for `drain_s`, during which /readyz says 503."
     if not service.settings.drain_s or threading.current_thread() is not threading.main_thread(): yield; return
@@ -869,7 +927,9 @@ def draining(
     finally: signal.signal(signal.SIGTERM, servers_own)
 
 @asynccontextmanager
-async def lifespan(app):
+async def lifespan(
+    app:FastAPI, # from `create_app`
+):
     "From the first to the last moment of a process."
     service = app.state.service
     set_up_log(service.settings.log); tune()

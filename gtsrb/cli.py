@@ -34,18 +34,20 @@ def note(
     "A remark on standard error."
     print(message.encode(errors="surrogateescape").decode(errors="replace"), file=sys.stderr)
 
-def version(show:bool):
+def version(
+    show:bool, # was it asked for?
+):
     "Print the version and end."
     if show: print(f"gtsrb {importlib.import_module('gtsrb').__version__}"); raise typer.Exit()
 
 @app.callback()
-def options(version:Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")] = False): pass
+def options(version:Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")] = False): "German traffic signs: predict, serve, train."
 
 # %% ../nbs/13_cli.ipynb #b0844fdf
 EXPECTED = ("DataError", "ArtefactError", "ServiceError")  # errors of ours, known by name so that their modules need not be loaded
 
 def explain(
-    e:Exception,
+    e:Exception, # that a command has raised
 ) -> str|None: # a sentence, or None if the error is not one that a user can cause
     "What to tell the user about an error."
     if isinstance(e, ModuleNotFoundError) and (e.name or "").split(".")[0] != "gtsrb":
@@ -72,7 +74,10 @@ class StudyFormat(str, Enum):
     table = "table"
     csv = "csv"
 
-def csv_header(top_k:int, known:bool=False) -> list:
+def csv_header(
+    top_k:int,        # candidates
+    known:bool=False, # is it said whether they are known signs?
+) -> list: # of str
     "Column names of the table."
     more = (f"{column}_{k}" for k in range(2, top_k + 1) for column in ("class", "name", "confidence"))
     return ["path", "class", "name", "confidence", "error", *["known", "known_score"] * known, *more]
@@ -102,7 +107,11 @@ class Engine(str, Enum):
     processes = "processes"
     ray = "ray"
 
-def progress_bar(items, title:str, total=None):
+def progress_bar(
+    items,      # iterable
+    title:str,  # to the bar's left
+    total=None, # function, called on a terminal only
+):
     "`items`, with a progress bar on a terminal; `total()` says of how many, or None."
     if not sys.stderr.isatty(): return items
     from rich.console import Console
@@ -113,7 +122,7 @@ def answers(
     paths:list[str],     # sources
     engine:Engine,       # not ray
     url:str|None,        # of a running service; None: compute here
-    model:list[str]|None,
+    model:list[str]|None, # artefacts, several are averaged; None: the default
     top_k:int,           # candidates
     workers:int|None,    # processes
     known:bool=False,    # ask a service for that too
@@ -134,13 +143,23 @@ def check_known(
     if not known_entry([read_artefact(artefact_folder(m))[0] for m in model or [None]]):
         raise ValueError(f"--known: {' and '.join(map(str, model or ['the default artefact']))} cannot tell known signs from other pictures (no entry `known` on the card, or not the same score)")
 
-def all_told(found, url):
+def all_told(
+    found,        # iterable of (name, `Prediction` or `PredictionError`)
+    url:str|None, # of the service that they come from
+):
     "Answers as they are; `ValueError` at the first that does not say whether it is a known sign."
     for name, result in found:
         if not hasattr(result, "code") and None in (result.known, result.known_score): raise ValueError(f"--known: the service at {url} does not tell known signs from other pictures")
         yield name, result
 
-def on_cluster(paths, out, model, top_k, workers, known=False):
+def on_cluster(
+    paths:list[str],      # sources
+    out:Path|None,        # folder or address of the Parquet files
+    model:list[str]|None, # artefacts
+    top_k:int,            # candidates
+    workers:int|None,     # Ray actors
+    known:bool=False,     # say whether they are known signs?
+):
     "`--engine ray`: answers as Parquet."
     from gtsrb.scale import with_ray
     done = with_ray(paths, out, model, top_k, workers, progress=sys.stderr.isatty(), known=known)
@@ -235,7 +254,7 @@ def data_info(root:Root = None):
 def read_config(
     file:Path|None,     # JSON: a `TrainConfig`, or an artefact's card
     changes:list[str],  # "name=value", the value as JSON or a plain word
-    baseline:bool=False,
+    baseline:bool=False, # start from the original project's recipe
 ): # TrainConfig
     "A training configuration from a file and single changes; `ValueError` for names and values that do not fit."
     import dataclasses
@@ -345,7 +364,11 @@ def record_scoring(
         out.writerow([score[c] for c in columns])
     return max(lines, 1)
 
-def known_figures(predictor, scores, groups) -> dict:
+def known_figures(
+    predictor,         # `Predictor` of an artefact with a threshold
+    scores:np.ndarray, # (n,) of test images, the higher, the more likely a sign
+    groups:np.ndarray, # (n,) group of each
+) -> dict: # see `gtsrb.confidence.known_report`
     "How many signs pass an artefact's threshold, and what of other pictures does."
     from gtsrb.confidence import PHOTOGRAPHS, known_report
     from gtsrb.export import no_sign_pictures

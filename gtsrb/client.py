@@ -47,12 +47,20 @@ class Client:
             if attempt + 1 < self.attempts: time.sleep(self.wait(r, attempt))
         raise ServiceError(reason or f"{self.url}: {message(r)}, {self.attempts} times")
 
-    def wait(self, r, attempt):
+    def wait(self,
+        r,           # the response to the last attempt, None if there was none
+        attempt:int, # made so far, 0 after the first
+    ) -> float:
         "Seconds until the next attempt: what the service asks for, and longer each time."
         asked = r.headers.get("Retry-After", "") if r is not None else ""
         return max(float(asked) if asked.isdecimal() else 0, 0.25 * 2**attempt)
 
-    def read(self, r, files, top_k, known=False):
+    def read(self,
+        r,                # the response
+        files:list,       # (name, bytes) that were sent
+        top_k:int,        # candidates
+        known:bool=False, # was it asked whether they are known signs?
+    ) -> list: # a `Prediction` or `PredictionError` a file
         "The answers in a response; a request that is too large is sent in halves."
         if r.status_code == 413 and len(files) > 1:
             half = len(files) // 2
@@ -77,7 +85,9 @@ class Client:
                 for name, d in some: yield name, result_of(next(said)) if isinstance(d, bytes) else d
 
 # %% ../nbs/12a_client.ipynb #271964b4
-def message(r) -> str:
+def message(
+    r, # a response that is not 200
+) -> str:
     "What a refusal says."
     try: return r.json()["error"]["message"]
     except (ValueError, KeyError, TypeError): return f"the service answered {r.status_code}"
@@ -92,7 +102,9 @@ def content(
         with open(image, "rb") as f: return f.read()
     except OSError as e: return PredictionError("unreadable_file", f"{e.strerror or e}: {os.fspath(image)}")
 
-def requests_of(items):
+def requests_of(
+    items, # an iterable of (name, bytes, path or `PredictionError`)
+):
     "Lists of items that make one request."
     some, size = [], 0
     for name, d in items:

@@ -57,7 +57,7 @@ def cross_fitted_nll(
 def confusion(
     y_true:np.ndarray, # (n,) classes
     y_pred:np.ndarray, # (n,) classes
-    classes:int=NUM_CLASSES,
+    classes:int=NUM_CLASSES, # so many of them
 ) -> np.ndarray: # (classes, classes) int, row: true, column: predicted
     "How often each class was taken for each."
     return np.bincount(np.asarray(y_true) * classes + np.asarray(y_pred), minlength=classes**2).reshape(classes, classes)
@@ -126,7 +126,7 @@ def plot_errors(
     y_true:np.ndarray,        # (n,) classes
     probabilities:np.ndarray, # (n, classes)
     most:int=40,              # at the most so many
-    columns:int=8,
+    columns:int=8,            # pictures beside each other
 ): # Matplotlib figure, or None when there is no error
     "The errors as pictures, the most confident first: true → predicted, and the confidence."
     pred, conf = probabilities.argmax(1), probabilities.max(1)
@@ -161,9 +161,9 @@ def near_identical_groups(
 def bootstrap_interval(
     hits:np.ndarray,     # (n,) a value an image, such as right (1) or wrong (0)
     groups:np.ndarray,   # (n,) group of each image
-    level:float=0.95,
-    draws:int=10_000,
-    seed:int=0,
+    level:float=0.95,    # share of the draws between the bounds, 0 to 1
+    draws:int=10_000,    # of as many groups as there are
+    seed:int=0,          # of the draws
 ) -> tuple[float, float]: # lower and upper bound of the mean
     "Percentile bootstrap of a mean over groups: whole groups are drawn with replacement."
     _, g = np.unique(groups, return_inverse=True)

@@ -38,7 +38,7 @@ def _rename(graph, old, new):
 
 def to_onnx(
     model:keras.Model, # float32
-    opset:int=17,
+    opset:int=17,      # version of the set of ONNX operators
 ) -> bytes: # an ONNX model: `image` (n, s, s, 3) float32 → `logits` (n, classes) float32
     "A Keras model as ONNX."
     with tempfile.TemporaryDirectory() as tmp:
@@ -64,7 +64,7 @@ def parity(
     network:bytes,       # from `to_onnx`
     squares:np.ndarray,  # (n, s, s, 3) uint8 RGB
     preprocess:Preprocess=Preprocess(), # that the model was trained with
-    temperature:float=1.0,
+    temperature:float=1.0, # that logits are divided by
 ) -> float: # largest absolute difference of any probability, 0 to 1
     "How far Keras and ONNX are apart on the same images."
     a, b = predict_logits(model, squares, preprocess), onnx_logits(network, preprocess(squares))
@@ -281,7 +281,7 @@ def finished_run(
 def write_artefact(
     out:Path,      # the artefact's folder; replaced
     network:bytes, # ONNX
-    card:dict,
+    card:dict,     # what becomes card.json
     history:list,  # of the run
 ):
     "Put an artefact in its place, in one move."
@@ -297,7 +297,7 @@ def export_artefact(
     run_folder:Path,           # of the run that ships
     held_out_folder:Path|None, # of the run that calibrates it; None: `calibrate_artefact` is to do it later
     out:Path,             # the artefact's folder; replaced
-    name:str="default",
+    name:str="default",   # the artefact's, on its card
     root=None,            # data folder; `home()` if None
     weights:str="weights.npz", # file in both folders
     precision:str="int8",      # one of `PRECISIONS`

@@ -41,7 +41,9 @@ def file_system(
     try: return pyarrow.fs.FileSystem.from_uri(address)
     except (OSError, ValueError) as e: raise ValueError(f"{address}: {e}") from None
 
-def is_address(source:str) -> bool: return "://" in source
+def is_address(source:str) -> bool:
+    "Is `source` an address such as s3://bucket/folder, not a local path?"
+    return "://" in source
 
 def kind_of(
     name:str, # of a file
@@ -63,7 +65,7 @@ def walk(
     yield from failed
 
 def walk_address(
-    address:str,
+    address:str, # such as s3://bucket/folder
 ): # yields (name, path in the file system) in sorted order
     "All files under an address; the address itself where it is a file."
     import pyarrow.fs as pf
@@ -134,14 +136,18 @@ def row_groups(address:str, path:str) -> int: # at least 1
         with opened(address, path) as f: return max(1, pq.ParquetFile(f).num_row_groups)
     except (OSError, ValueError): return 1
 
-def rows_in(part:Part) -> int:
+def rows_in(
+    part:Part, # a row group of a Parquet file
+) -> int:
     "Rows of a group; 1 where it cannot be read."
     import pyarrow.parquet as pq
     try:
         with opened(part.address, part.entries[0][1]) as f: return pq.ParquetFile(f).metadata.row_group(part.group).num_rows
     except (OSError, ValueError, IndexError): return 1
 
-def read_rows(part:Part):
+def read_rows(
+    part:Part, # a row group of a Parquet file
+):
     "Name and bytes for each row of a group."
     import pyarrow.parquet as pq
     (name, path), = part.entries
@@ -155,14 +161,18 @@ def read_rows(part:Part):
             data = row[image].get("bytes") if isinstance(row[image], dict) else row[image]   # Hugging Face keeps {bytes, path}
             yield str(row[label]) if label and row[label] is not None else f"{name}/{i}", data if data is not None else b""
 
-def read_shard(part:Part):
+def read_shard(
+    part:Part, # a tar file
+):
     "Name and bytes for each image of a tar shard."
     (name, path), = part.entries
     with opened(part.address, path) as f, tarfile.open(fileobj=f, mode="r|*") as shard:
         for member in shard:
             if member.isfile() and member.name.lower().endswith(IMAGE_SUFFIXES): yield f"{name}/{member.name}", shard.extractfile(member).read(MOST)
 
-def read_files(part:Part):
+def read_files(
+    part:Part, # neighbouring files
+):
     "Name and bytes, or path, for each file."
     if not is_address(part.address): yield from ((name, Path(path)) for name, path in part.entries); return
     fs, _ = file_system(part.address)
@@ -174,7 +184,7 @@ def read_files(part:Part):
         for at in range(0, len(part.entries), 4 * FETCHES): yield from threads.map(fetch, part.entries[at:at + 4 * FETCHES])
 
 def read_part(
-    part:Part,
+    part:Part, # of any kind
 ): # yields (name, bytes, path or `PredictionError`)
     "The images of a part, and in place of what cannot be read the reason."
     read = dict(files=read_files, rows=read_rows, shard=read_shard)[part.kind]
@@ -192,7 +202,7 @@ def batches_of(
     while batch := list(itertools.islice(items, BATCH)): yield batch
 
 def answer(
-    predictor:Predictor,
+    predictor:Predictor, # that computes
     batch:list,  # of (name, bytes, path or `PredictionError`)
     top_k:int,   # candidates
 ) -> list: # of (name, `Prediction` or `PredictionError`)

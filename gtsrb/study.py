@@ -102,7 +102,7 @@ def run_trials(
 def compare(
     settings:dict,    # name: dictionary of `TrainConfig` values that differ from `base`
     base:TrainConfig, # seed and fold are set here
-    seeds=(1, 2, 3),
+    seeds=(1, 2, 3),  # of the draws and the initial weights
     folds=(0, 1, 2),  # held out: the first by the first seed and so on, around
     root=None,        # data folder; `home()` if None
     out:Path="runs/compare", # a folder a run, and the database; what is finished there is not run again

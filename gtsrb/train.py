@@ -32,15 +32,15 @@ def constant(t:float) -> float:
     return 1.0
 
 def halving(t:float) -> float:
-    "Half as much after each third."
+    "Half as much after each third; `t` is the share of the training that is done, 0 to 1."
     return 0.5 ** min(int(3 * t + 1e-9), 2)
 
 def cosine(t:float) -> float:
-    "Half a cosine, from 1 to 0."
+    "Half a cosine, from 1 at `t` = 0 to 0 at 1."
     return 0.5 * (1 + math.cos(math.pi * min(t, 1)))
 
 def one_cycle(t:float) -> float:
-    "Up to 1 over the first 30%, then down to 0, both along a cosine."
+    "Up to 1 over the first 30% of `t`, then down to 0, both along a cosine."
     return cosine(1 - t / 0.3) if t < 0.3 else cosine((t - 0.3) / 0.7)
 
 SCHEDULES = dict(constant=constant, halving=halving, cosine=cosine, one_cycle=one_cycle)
@@ -283,8 +283,12 @@ def cost(
     model = make_model(dataclasses.replace(config, small_epochs=0), "float32")
     return dict(params=model.count_params(), macs=multiply_accumulates(model))
 
-def compile_model(model:keras.Model, config:TrainConfig, steps:int) -> keras.Model:
-    "`model`, ready for `fit`: optimiser, smoothed cross-entropy on logits, accuracy."
+def compile_model(
+    model:keras.Model,  # from `make_model`; changed in place
+    config:TrainConfig, # optimiser, rates, label smoothing
+    steps:int,          # batches an epoch
+) -> keras.Model: # the same
+    "A model ready for `fit`: optimiser, smoothed cross-entropy on logits, accuracy."
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing)
     model.compile(make_optimizer(config, steps), loss, metrics=["accuracy"])
     return model
@@ -325,7 +329,7 @@ def predict_logits(
 def renormalise(
     model:keras.Model, # changed in place
     data,              # its items are (inputs, targets) of batches
-    batches:int=60,
+    batches:int=60,    # to average over
 ):
     "Measure the statistics of every batch normalisation anew, as means over some batches."
     norms = [l for l in model.layers if isinstance(l, keras.layers.BatchNormalization)]
@@ -337,7 +341,10 @@ def renormalise(
 
 def _copy(variable): return np.array(keras.ops.convert_to_numpy(variable))
 
-def use_averages(model:keras.Model, plain):
+def use_averages(
+    model:keras.Model, # compiled; changed in place
+    plain,             # batches without augmentation
+):
     "Put the averaged weights (if there are any) into a compiled model, with statistics from `plain` batches."
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)      # float16 wraps it in a loss scale
     if not optimizer.use_ema: return
@@ -381,7 +388,10 @@ def save_checkpoint(
     with open(folder/"checkpoint.tmp", "wb") as f: np.savez(f, **arrays)
     os.replace(folder/"checkpoint.tmp", folder/"checkpoint.npz")
 
-def save_weights(folder:Path, model:keras.Model):
+def save_weights(
+    folder:Path,       # of the run
+    model:keras.Model, # whose weights become its weights.npz
+):
     "Write a model's weights, for `load_run`."
     with open(Path(folder)/"weights.tmp", "wb") as f: np.savez(f, **{f"w{i:03}": w for i, w in enumerate(model.get_weights())})
     os.replace(Path(folder)/"weights.tmp", Path(folder)/"weights.npz")
@@ -470,7 +480,10 @@ def teacher_hashes(
     "Who a teacher is."
     return tuple(card["model"]["sha256"] for card in predictor.card.get("members", [predictor.card]))
 
-def check_teacher(config:TrainConfig, teacher):
+def check_teacher(
+    config:TrainConfig, # whose `teacher` holds the SHA-256 of the networks to learn from
+    teacher,            # a `Predictor`, or None
+):
     "`ValueError` unless the teacher is the one of the configuration."
     found = teacher_hashes(teacher) if teacher else ()
     if found != config.teacher: raise ValueError(f"the configuration wants {len(config.teacher)} teaching networks with its checksums; given are {len(found)}" + (", others" if found else ""))
