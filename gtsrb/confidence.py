@@ -170,7 +170,7 @@ def compare_scores(
 def best_score(
     table:pd.DataFrame, # from `compare_scores`
     aside=(),           # families that have no say
-) -> str: # the score of which least passes, on average over families; of those with the same, the one of largest mean AUROC
+) -> str: # the score under which the smallest share passes, on average over families; of equals, the one of largest mean AUROC
     "Which score ships."
     means = table[~table["family"].isin(aside)].groupby("score", sort=False)[["passes", "auroc"]].mean()
     return str(means.sort_values(["passes", "auroc"], ascending=[True, False], kind="stable").index[0])

@@ -41,7 +41,7 @@ _more = lambda **changes: dict(augmentation=dataclasses.replace(_aug, **changes)
 
 IDEAS = {
     "as it is": {},
-    "stronger colours": _more(gamma=0.8, contrast=0.5, brightness=25.0, saturation=(-1.2, 0.8), hue=25.0),   # what got others above 99.7%
+    "stronger colours": _more(gamma=0.8, contrast=0.5, brightness=25.0, saturation=(-1.2, 0.8), hue=25.0),
     "worse pictures": _more(p_small=0.35, small=(12, 40), p_blur=0.3, p_jpeg=0.25, p_noise=0.35, noise=25.0, p_patch=0.35),
     "scarce light": _more(p_dark=0.1), "no floor": dict(preprocess=dataclasses.replace(BASE.preprocess, floor=1.0)),
     "drawn signs": dict(synthetic=2580), "no signs": dict(negatives=0.1),

@@ -71,7 +71,7 @@ def open_study(
 
 # %% ../nbs/09_study.ipynb #e48b2d17
 class Numbered(optuna.samplers.BaseSampler):
-    "A sampler for each trial, by its number: workers that begin together draw differently, and a trial draws the same whoever runs it."
+    "A sampler for each trial, seeded by its number: workers that begin together draw differently."
     def __init__(self, make): self.make = functools.lru_cache(4)(make)
     def infer_relative_search_space(self, study, trial): return self.make(trial.number).infer_relative_search_space(study, trial)
     def sample_relative(self, study, trial, space): return self.make(trial.number).sample_relative(study, trial, space)
