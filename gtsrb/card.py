@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PURPOSE', 'SCORES', 'LIMITS', 'LICENCE', 'PROTOCOL', 'percent', 'spread', 'table', 'about', 'scored',
-           'seeds_in_words', 'seeds_of', 'record_seeds', 'calibrated', 'known', 'attacks', 'trained', 'scorings',
-           'page']
+           'seeds_in_words', 'seeds_of', 'record_seeds', 'calibrated', 'known', 'worse', 'attacks', 'trained',
+           'scorings', 'page']
 
 # %% ../nbs/10a_card.ipynb #c65d4ffa
 import csv, json, statistics
@@ -103,6 +103,13 @@ def known(card:dict) -> str: # Markdown
     rows = [[f.replace("_", " ") + " \\*" * v["kept_aside"], v["images"], f"{v['auroc']:.4f}", percent(v["fpr95"]), percent(shipped.get(f, v["passes"]))] for f, v in families.items()]
     return head + "\n\n" + table(["Pictures of no sign", "Pictures", f"AUROC against {'test' if t else 'out-of-fold'} signs", "Pass where 95% of signs pass", "Pass as shipped"], rows)
 
+def worse(card:dict) -> str: # Markdown
+    "What is left when pictures get worse."
+    if not (r := card.get("robustness")): return "Pictures made worse have not been shown to it."
+    rows = [[v.replace("_", " "), *map(percent, a)] for v, a in r["views"].items()]
+    return (f"Accuracy on {r['images']:,} official test images, made worse by machine ([08a_robustness](08a_robustness.ipynb) shows how). "
+            f"Mean over the seven corruptions, contrast to spatter, at severity 3: {percent(r['mean_of_seven'])}.\n\n" + table(["Severity", *r["severities"]], rows))
+
 def attacks(card:dict) -> str: # Markdown
     "What is left under attack."
     if not (a := card.get("attack")): return "Attacks on this recipe have not been measured."
@@ -147,7 +154,7 @@ def page(
 ) -> str: # Markdown
     "The whole card as a page, without its title."
     parts = {"What it is": about(card), "What it is for": PURPOSE, "How well it reads signs": scored(card), "How much its confidence is worth": calibrated(card), "What it does not know": known(card),
-             "Under attack": attacks(card), "Data and training": trained(card), "Protocol": PROTOCOL + "\n\n" + scorings(card, record), "Limits": LIMITS, "Licence": LICENCE}
+             "When pictures get worse": worse(card), "Under attack": attacks(card), "Data and training": trained(card), "Protocol": PROTOCOL + "\n\n" + scorings(card, record), "Limits": LIMITS, "Licence": LICENCE}
     return "\n\n".join(f"## {title}\n\n{text}" for title, text in parts.items())
 
 PROTOCOL = "Trained and selected on the official training images alone, split by class and track, so that photographs of one sign never stand on both sides. The seed that ships was fixed before any was scored."

@@ -7,8 +7,8 @@ __all__ = ['app', 'data_app', 'study_app', 'EXPECTED', 'Root', 'Storage', 'note'
            'Format', 'StudyFormat', 'csv_header', 'csv_row', 'probability_row', 'Engine', 'progress_bar', 'answers',
            'check_known', 'all_told', 'on_cluster', 'predict', 'serve', 'download', 'verify', 'data_info',
            'read_config', 'train', 'export', 'judge', 'calibrate', 'record_scoring', 'known_figures', 'evaluate',
-           'study_run', 'Comparison', 'committed_trials', 'merge_rows', 'study_compare', 'study_score', 'study_show',
-           'info']
+           'robustness', 'study_run', 'Comparison', 'committed_trials', 'merge_rows', 'study_compare', 'study_score',
+           'study_show', 'info']
 
 # %% ../nbs/13_cli.ipynb #4bb4d406
 import contextlib, csv, importlib, itertools, json, os, sys
@@ -407,6 +407,36 @@ def evaluate(
         score["times_scored"] = record_scoring(record, score | dict(model_sha256=card["model"]["sha256"], name=card["name"], seed=config["seed"]))
         card["metrics"]["test"] = score
         (predictor.path/"card.tmp").write_text(json.dumps(card, indent=1) + "\n"); os.replace(predictor.path/"card.tmp", predictor.path/"card.json")
+
+# %% ../nbs/13_cli.ipynb #c4ad01b8
+@app.command()
+def robustness(
+    out:Annotated[Path, typer.Option(help="Folder for robustness.csv and robustness_classes.csv.")],
+    model:Annotated[str|None, typer.Option(help="default, or an artefact's folder.")] = None,
+    severity:Annotated[list[int]|None, typer.Option(min=1, max=5, help="May be repeated; 1 to 5 if not given.")] = None,
+    every:Annotated[int, typer.Option(min=1, help="Take one of so many test images.")] = 1,
+    card:Annotated[bool, typer.Option(help="Write a summary on the artefact's card too.")] = False,
+    root:Root = None,
+):
+    "Show an artefact the test images made worse, in 13 ways; many minutes."
+    from gtsrb.data import available, image_paths, read_table
+    from gtsrb.predict import Predictor
+    from gtsrb.preprocess import Preprocess
+    from gtsrb.robustness import all_views, class_robustness, robustness, robustness_summary
+    severities = tuple(sorted({*(severity or range(1, 6))}))
+    if card and 3 not in severities: raise typer.BadParameter("--card needs --severity 3")
+    if card and not available(root): raise ValueError("--card is for the official test set alone")
+    predictor, table = Predictor(model), read_table(root)
+    test = table[table["set"] == "test"][::every]; y = test["class"].to_numpy()
+    squares = Preprocess(size=48).squares(progress_bar(image_paths(test, root), "read"))
+    found = all_views(predictor.probabilities, squares, severities, tick=lambda views: progress_bar(views, "ask"))
+    rows = robustness(y, found)
+    out.mkdir(parents=True, exist_ok=True); rows.to_csv(out/"robustness.csv", index=False)
+    if 3 in severities: class_robustness(y, found).to_csv(out/"robustness_classes.csv")
+    print(rows.pivot(index="view", columns="severity", values="accuracy").loc[[*dict.fromkeys(rows["view"])]].round(4).to_string())
+    if card:
+        predictor.card["robustness"] = robustness_summary(rows)
+        (predictor.path/"card.tmp").write_text(json.dumps(predictor.card, indent=1) + "\n"); os.replace(predictor.path/"card.tmp", predictor.path/"card.json")
 
 # %% ../nbs/13_cli.ipynb #06747545
 Storage = Annotated[str|None, typer.Option(help="Database, such as postgresql://user@host/name; an SQLite file in --out if not given.")]

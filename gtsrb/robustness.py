@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['cv2', 'CORRUPTIONS', 'DISPLACEMENTS', 'SCARCITIES', 'VIEWS', 'contrast', 'gaussian_noise', 'impulse_noise', 'jpeg',
            'motion_blur', 'pixelate', 'spatter', 'rotate', 'shift', 'scale', 'occlude', 'small', 'dark', 'corrupt',
-           'robustness', 'class_robustness']
+           'all_views', 'robustness', 'class_robustness', 'robustness_summary']
 
 # %% ../nbs/08a_robustness.ipynb #3f8b4e4b
 import numpy as np
@@ -119,6 +119,16 @@ def corrupt(
     return np.array(out, np.uint8).reshape(images.shape)
 
 # %% ../nbs/08a_robustness.ipynb #8fec3b72
+def all_views(
+    answer,             # (n, s, s, 3) uint8 RGB → (n, classes) probabilities, such as `Predictor.probabilities`
+    squares:np.ndarray, # (n, s, s, 3) uint8 RGB; 48 px, for the strengths are made for that
+    severities=(1, 2, 3, 4, 5), # of them
+    seed:int=0,         # of all randomness
+    tick=iter,          # is given the (view, severity) to come, for a progress bar
+) -> dict: # (view, severity): (n, classes) probabilities
+    "What a model answers to each of `VIEWS`."
+    return {(v, s): answer(corrupt(squares, v, s, seed)) for v, s in tick([(v, s) for v in VIEWS for s in severities])}
+
 def robustness(
     y_true:np.ndarray, # (n,) classes
     answers:dict,      # (view, severity): (n, classes) probabilities for the corrupted pictures
@@ -133,3 +143,11 @@ def class_robustness(
 ) -> pd.DataFrame: # a row a class, a column a view: accuracy, 0 to 1
     "Class-wise accuracy under each view."
     return pd.DataFrame({v: class_accuracy(y_true, p).set_index("class")["accuracy"] for (v, s), p in answers.items() if s == severity})
+
+def robustness_summary(
+    table:pd.DataFrame, # from `robustness`, with severity 3 in it
+) -> dict: # images; severities; mean_of_seven: mean accuracy over the seven corruptions at severity 3; views: name: accuracies, in the order of the severities
+    "What goes on a card."
+    by_view = table.pivot(index="view", columns="severity", values="accuracy").loc[[v for v in VIEWS if v in set(table["view"])]]
+    return dict(images=int(table["images"].iloc[0]), severities=[int(s) for s in by_view], mean_of_seven=float(by_view.loc[list(CORRUPTIONS), 3].mean()),
+                views={v: [float(a) for a in row] for v, row in zip(by_view.index, by_view.to_numpy())})

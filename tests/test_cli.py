@@ -99,6 +99,20 @@ def test_serving_commands_load_no_training_library(folder, tiny):
     done = subprocess.run([sys.executable, "-c", call, str(folder / "a.png"), "--model", str(tiny)], capture_output=True, text=True, env=environment())
     assert done.stdout.splitlines()[-1] == "set()"
 
+def test_robustness(tmp_path, tiny):
+    from gtsrb.robustness import VIEWS
+    from gtsrb.signs import synthetic_dataset
+    root = synthetic_dataset(tmp_path / "signs", 86)
+    call = ["robustness", "--model", tiny, "--root", root, "--out", tmp_path / "worse"]
+    done = gtsrb(*call, "--severity", 3, "--severity", 1, "--every", 4)
+    assert done.returncode == 0, done.stderr
+    found = list(csv.DictReader(open(tmp_path / "worse/robustness.csv")))
+    assert [(r["view"], r["severity"]) for r in found] == [(v, s) for v in VIEWS for s in "13"] and len({r["images"] for r in found}) == 1
+    assert set(csv.DictReader(open(tmp_path / "worse/robustness_classes.csv")).fieldnames) == {"class", *VIEWS}
+    for wrong, code, said in ((["--card"], 1, "official test set alone"), (["--card", "--severity", 2], 2, "--card needs --severity 3"), (["--severity", 6], 2, "1<=x<=5")):
+        done = gtsrb(*call, *wrong)
+        assert done.returncode == code and said in done.stderr, done.stderr
+
 def test_train_export_evaluate_from_the_command_line(tmp_path):
     "The whole way on drawn signs: two tiny runs, an interrupted one among them, an artefact, its predictions."
     from gtsrb.signs import synthetic_dataset
