@@ -35,14 +35,10 @@ def plan(out, into):
     calibrated = [("calibrate-lite", ["calibrate", assets / "lite", *answers("lite"), "--out-of-fold", into / "benchmarks/lite/out_of_fold.npz"])]
     return [seeds + folds, [default, small, *small_folds], [calibrated]]
 
-def steps(out, into):
-    "All (name, command), in order."
-    return [step for phase in plan(out, into) for chain in phase for step in chain]
-
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument("--out", type=Path, default=Path("runs/recipe")); a.add_argument("--into", type=Path, default=Path(".")); a.add_argument("--dry-run", action="store_true")
-    a.add_argument("--jobs", type=int, default=1, help="chains at the same time, which share the cores: without a GPU, as many as cores get more done than one")
+    a.add_argument("--jobs", type=int, default=1, help="chains at the same time, which share the cores")
     a = a.parse_args()
     done, lock = a.out / "done.json", threading.Lock(); finished = json.loads(done.read_text()) if done.exists() else {}
     threads = dict(TF_NUM_INTRAOP_THREADS=str(max(1, (os.cpu_count() or 1) // a.jobs))) if a.jobs > 1 else {}

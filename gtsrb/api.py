@@ -596,7 +596,7 @@ def set_up_log(
 
 def log_line(
     scope:dict,    # of the request
-    status:int,    # of the answer, 0 if none was sent
+    status:int,    # of the answer, 500 where none was begun
     seconds:float, # from its headers to the end of its answer
     size:int,      # of the body, as far as it was read, bytes
 ) -> str: # JSON

@@ -11,6 +11,8 @@ __all__ = ['PURPOSE', 'SCORES', 'LIMITS', 'LICENCE', 'PROTOCOL', 'percent', 'spr
 import csv, json, statistics
 from pathlib import Path
 
+from .core import write_json
+
 # %% ../nbs/10a_card.ipynb #30486f49
 def percent(p):
     "A share with two decimals; `p` is 0 to 1."
@@ -77,7 +79,7 @@ def record_seeds(
     "Put the spread of the seeds on a card."
     read = lambda f: json.loads((Path(f)/"card.json").read_text())
     card = read(folder); card["metrics"]["seeds"] = seeds_of([read(f) for f in others])
-    (Path(folder)/"card.json").write_text(json.dumps(card, indent=1) + "\n")
+    write_json(Path(folder)/"card.json", card)
 
 # %% ../nbs/10a_card.ipynb #fb057608
 def calibrated(card:dict) -> str: # Markdown

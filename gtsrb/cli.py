@@ -19,7 +19,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from .core import NUM_CLASSES, OpenCVUnavailable, home, softmax
+from .core import NUM_CLASSES, OpenCVUnavailable, home, softmax, write_json
 
 # %% ../nbs/13_cli.ipynb #bbf1aeea
 app = typer.Typer(name="gtsrb", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
@@ -406,7 +406,7 @@ def evaluate(
         config, card = predictor.card["training"]["config"], predictor.card
         score["times_scored"] = record_scoring(record, score | dict(model_sha256=card["model"]["sha256"], name=card["name"], seed=config["seed"]))
         card["metrics"]["test"] = score
-        (predictor.path/"card.tmp").write_text(json.dumps(card, indent=1) + "\n"); os.replace(predictor.path/"card.tmp", predictor.path/"card.json")
+        write_json(predictor.path/"card.json", card)
 
 # %% ../nbs/13_cli.ipynb #c4ad01b8
 @app.command()
@@ -436,7 +436,7 @@ def robustness(
     print(rows.pivot(index="view", columns="severity", values="accuracy").loc[[*dict.fromkeys(rows["view"])]].round(4).to_string())
     if card:
         predictor.card["robustness"] = robustness_summary(rows)
-        (predictor.path/"card.tmp").write_text(json.dumps(predictor.card, indent=1) + "\n"); os.replace(predictor.path/"card.tmp", predictor.path/"card.json")
+        write_json(predictor.path/"card.json", predictor.card)
 
 # %% ../nbs/13_cli.ipynb #06747545
 Storage = Annotated[str|None, typer.Option(help="Database, such as postgresql://user@host/name; an SQLite file in --out if not given.")]

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['CLASSES', 'NUM_CLASSES', 'IMAGE_SUFFIXES', 'KNOWN_SCORES', 'MAX_PIXELS', 'SignClass', 'class_name', 'home',
-           'seed_everything', 'softmax', 'odds', 'energy', 'margin', 'height', 'OpenCVUnavailable', 'load_cv2']
+           'seed_everything', 'softmax', 'odds', 'energy', 'margin', 'height', 'OpenCVUnavailable', 'load_cv2',
+           'write_json']
 
 # %% ../nbs/00_core.ipynb #47b7a674
-import importlib, os, random, sys
+import importlib, json, os, random, sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,3 +142,12 @@ def load_cv2():
     raise OpenCVUnavailable(
         f"OpenCV cannot be loaded ({reason}): type `apt-get install libgl1 libglib2.0-0`, or, without root, "
         "`pip uninstall -y opencv-python && pip install opencv-python-headless`") from None
+
+# %% ../nbs/00_core.ipynb #d81f4a06
+def write_json(
+    file:Path, # written or replaced
+    value,     # that JSON can hold
+):
+    "Write JSON, indented, in one move."
+    file = Path(file); fresh = file.with_suffix(".tmp")
+    fresh.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8"); os.replace(fresh, file)

@@ -9,7 +9,7 @@ __all__ = ['PRECISIONS', 'JUDGING_SEED', 'to_onnx', 'onnx_logits', 'parity', 'ca
            'export_artefact', 'calibrate_artefact']
 
 # %% ../nbs/10_export.ipynb #50ece0b1
-import dataclasses, functools, hashlib, importlib.util, json, logging, os, shutil, tempfile
+import dataclasses, functools, hashlib, importlib.util, json, logging, shutil, tempfile
 from pathlib import Path
 
 import keras, numpy as np, pandas as pd
@@ -18,7 +18,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from .confidence import PHOTOGRAPHS, OutOfFold, calibration_figures, compare_scores, feature_score, fit_distance, fit_known, known_scores
-from .core import CLASSES, KNOWN_SCORES, softmax
+from .core import CLASSES, KNOWN_SCORES, softmax, write_json
 from .data import content_sha256, read_table
 from .evaluate import expected_calibration_error, fit_temperature, negative_log_likelihood
 from .model import attack_report, features, multiply_accumulates
@@ -287,7 +287,7 @@ def write_artefact(
     "Put an artefact in its place, in one move."
     fresh = Path(tempfile.mkdtemp(dir=out.resolve().parent))
     (fresh/"model.onnx").write_bytes(network)
-    (fresh/"card.json").write_text(json.dumps(card, indent=1) + "\n")
+    write_json(fresh/"card.json", card)
     (fresh/"training_log.json").write_text("[\n" + ",\n".join(json.dumps(r) for r in history) + "\n]\n")
     fresh.chmod(0o755)
     if out.exists(): out.rename(fresh/"replaced")
@@ -331,5 +331,5 @@ def calibrate_artefact(
     calibration, known = calibrate_folds(oof, share, score)
     known["shipped_passes"] = known_by((Path(folder)/"model.onnx").read_bytes(), known, config.preprocess, each)
     card |= dict(temperature=calibration["temperature"], calibration=calibration, known=known) | (dict(attack=attack) if attack else {})
-    (Path(folder)/"card.tmp").write_text(json.dumps(card, indent=1) + "\n"); os.replace(Path(folder)/"card.tmp", Path(folder)/"card.json")
+    write_json(Path(folder)/"card.json", card)
     return card

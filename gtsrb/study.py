@@ -358,9 +358,11 @@ def study_table(
     for t in study.get_trials(deepcopy=False):
         if not t.state.is_finished(): continue
         known = t.user_attrs | dict(nll=t.value, epochs=max(t.intermediate_values, default=0), folds=t.user_attrs.get("folds", 1))
-        if more := [t, *repeats[t.number]][1:]:
-            known |= dict(folds=1 + len(more), nll_mean=float(np.mean([t.value, *(m.value for m in more)])), error_mean=float(np.mean([m.user_attrs["error"] for m in (t, *more)])),
-                          seconds=sum(m.user_attrs["seconds"] for m in (t, *more)))
+        if more := repeats[t.number]:
+            n = known["folds"]                                               # more than one where an earlier study, in a CSV, had begun to repeat it
+            mean = lambda before, new: (n * before + sum(new)) / (n + len(more))
+            known |= dict(folds=n + len(more), seconds=known["seconds"] + sum(m.user_attrs["seconds"] for m in more), nll_mean=mean(known["nll_mean"], [m.value for m in more]),
+                          error_mean=mean(known["error_mean"], [m.user_attrs["error"] for m in more]))
         curve = " ".join(f"{v:.4f}" for _, v in sorted(t.intermediate_values.items()))
         rows.append(dict(trial=t.number, state=t.state.name) | {k: known.get(k) for k in _FIGURES} | dict(curve=curve) | t.params)
     return pd.DataFrame(rows)

@@ -155,15 +155,23 @@ def test_the_recipe_is_made_of_commands_that_there_are(tmp_path):
     from gtsrb.cli import app
     spec = importlib.util.spec_from_file_location("recipe", Path(__file__).resolve().parents[1] / "benchmarks/recipe.py")
     recipe = importlib.util.module_from_spec(spec); spec.loader.exec_module(recipe)
-    steps = dict(recipe.steps(tmp_path / "out", tmp_path / "into"))
-    made = {str(tmp_path / "out/lite.json")}
-    for name, command in steps.items():
-        verb, *args = map(str, command)
-        get_command(app).commands[verb].make_context(name, list(args))                     # raises where an option is unknown
-        into = next((a for o, a in zip(args, args[1:]) if o == "--out"), None)
-        needed = {a for a in args if a.startswith(str(tmp_path)) and a not in (into, str(tmp_path / "into/benchmarks/default/out_of_fold.npz"), str(tmp_path / "into/benchmarks/lite/out_of_fold.npz"))}
-        assert needed <= made, (name, needed - made)
-        made.add(into)
+    out, into = tmp_path / "out", tmp_path / "into"
+    made, names = {str(out / "lite.json")}, []
+    kept = {str(into / f"benchmarks/{name}/out_of_fold.npz") for name in ("default", "lite")}
+    for phase in recipe.plan(out, into):
+        after = set()
+        for chain in phase:                                                                    # none waits for another of its phase
+            own = set(made)
+            for name, command in chain:
+                verb, *args = map(str, command)
+                get_command(app).commands[verb].make_context(name, list(args))                 # raises where an option is unknown
+                to = next((a for o, a in zip(args, args[1:]) if o == "--out"), None)
+                needed = {a for a in args if a.startswith(str(tmp_path))} - {to, *kept}
+                assert needed <= own, (name, needed - own)
+                own.add(to); names.append(name)
+            after |= own
+        made |= after
+    assert len(names) == len(set(names))
 
 @pytest.mark.real
 def test_the_official_test_set_scored_from_outside(tmp_path):

@@ -52,11 +52,14 @@ def test_two_devices_learn_as_one(tmp_path):
 
 @pytest.mark.real
 def test_first_epoch_of_the_card_again(tmp_path):
-    "Train one epoch from the shipped card's configuration: the loss of the committed log, within 3% (2.3% on the same processor, since batch normalisation became one operation)."
-    call = "import sys; from gtsrb.cli import main; sys.argv[0] = 'gtsrb'; main()"
+    """Train one epoch from the shipped card's configuration: the loss of the committed log, within 2%.
+
+    That run computed batch normalisation by Keras's own layer, and so does this one. Arithmetic alone moves this loss by more than the 2%: Keras's layer in
+    float32 gives 3.159 and ours in bfloat16 3.136, where the log says 3.065."""
+    call = "import sys, keras, gtsrb.model; gtsrb.model.BatchNormalization = keras.layers.BatchNormalization; from gtsrb.cli import main; sys.argv[0] = 'gtsrb'; main()"
     done = subprocess.run([sys.executable, "-c", call, "train", "--config", str(SHIPPED / "card.json"), "--stop-after", "1",
                            "--out", str(tmp_path)], capture_output=True, text=True, env=environment(home=home()) | {"TF_CPP_MIN_LOG_LEVEL": "3"})
     assert done.returncode == 0, done.stderr[-3000:]
     first, = (json.loads(l) for l in done.stdout.splitlines())
     log = json.loads((SHIPPED / "training_log.json").read_text())
-    assert abs(first["loss"] / log[0]["loss"] - 1) < 0.03
+    assert abs(first["loss"] / log[0]["loss"] - 1) < 0.02
