@@ -465,6 +465,8 @@ class Comparison(str, Enum):
     "What `gtsrb study compare` runs."
     claims = "claims"
     finalists = "finalists"
+    frame = "frame"
+    ideas = "ideas"
 
 def committed_trials(): # pandas.DataFrame
     "The trials of this repository; `ValueError` where it is not one."
@@ -488,20 +490,22 @@ def merge_rows(
 
 @study_app.command("compare")
 def study_compare(
-    what:Annotated[Comparison, typer.Argument(help="The original project's claims, or the first recipe against the best of the committed trials.")],
+    what:Annotated[Comparison, typer.Argument(help="The original project's claims; the first recipe against the best of the committed trials; what hangs on the length of a run; or ideas from the literature.")],
     only:Annotated[list[str]|None, typer.Option(help="A setting to run, if not all; may be repeated.")] = None,
     out:Annotated[Path|None, typer.Option(help="A folder a run; what is finished there is not run again. runs/claims or runs/finalists if not given.")] = None,
     results:Annotated[Path|None, typer.Option(help="Folder of the tables; --out if not given. Rows of other runs that stand there are kept.")] = None,
     root:Root = None,
 ):
-    "Run settings against each other, three seeds each, and write runs.csv, curves.csv and tracks.csv. Start it again to go on."
+    "Run settings against each other, two or three seeds each, and write runs.csv, curves.csv and tracks.csv. Start it again to go on."
+    from gtsrb.recipe import BASE, FOUND, FRAME, IDEAS, judge_hard
     from gtsrb.study import CLAIMS, FIRST, by_track, compare, curves, finalists, summary
     from gtsrb.train import BASELINE
-    settings = CLAIMS if what is Comparison.claims else finalists(committed_trials())
+    hard = dict(seeds=(1, 2), folds=(1, 2), judge=judge_hard)
+    settings, base, how = {Comparison.claims: lambda: (CLAIMS, BASELINE, dict(keep=(10,))), Comparison.finalists: lambda: (finalists(committed_trials()), FIRST, dict(folds=(4, 0))),
+                           Comparison.frame: lambda: (FRAME, FOUND, hard), Comparison.ideas: lambda: (IDEAS, BASE, hard)}[what]()
     if wrong := sorted({*(only or [])} - {*settings}): raise typer.BadParameter(f"--only takes one of {', '.join(settings)}, not {wrong[0]}")
     settings, out = {n: c for n, c in settings.items() if not only or n in only}, out or Path("runs")/what.value
-    runs = (compare(settings, BASELINE, root=root, out=out, keep=(10,)) if what is Comparison.claims
-            else compare(settings, FIRST, folds=(4, 0), root=root, out=out))
+    runs = compare(settings, base, root=root, out=out, **how)
     tables = dict(runs=runs, curves=curves(out), tracks=by_track(out))
     print(summary([merge_rows((results or out)/f"{name}.csv", t) for name, t in tables.items()][0]).to_string(index=False))
 
