@@ -39,7 +39,7 @@ FOUND = TrainConfig(preprocess=Preprocess(size=40), options=dict(stem=16, widths
 
 FRAME = {
     "as found": {}, "full strength": dict(augmentation=FIRST.augmentation), "cosine": dict(schedule="cosine"), "long average": dict(ema=0.998),
-    "48 px": dict(preprocess=Preprocess(size=48)), "wider": dict(options=dict(FOUND.options, stem=24, widths=(48, 96, 192)))}
+    "48 px": dict(preprocess=Preprocess(size=48))}
 
 # %% ../nbs/09a_recipe.ipynb #84b843d4
 BASE = dataclasses.replace(FOUND, ema=0.998)       # what the ideas are compared with

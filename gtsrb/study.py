@@ -118,11 +118,11 @@ def compare(
     grid = {(n, s): dataclasses.replace(base, seed=s, fold=f, **c) for n, c in settings.items() for s, f in zip(seeds, itertools.cycle(folds))}
     def objective(trial):
         name, seed = trial.user_attrs["setting"], trial.user_attrs["seed"]
-        row = _finished(grid[name, seed], root, out/f"{name}-{seed}", keep, judge)
+        row = _finished(TrainConfig.from_dict(trial.user_attrs["config"]), root, out/f"{name}-{seed}", keep, judge)   # which another process may have queued
         for k, v in row.items(): trial.set_user_attr(k, v)
         return row["nll"]
     queued = lambda: [(t.user_attrs["setting"], t.user_attrs["seed"]) for t in study.get_trials(deepcopy=False) if t.state != TrialState.FAIL]
-    for name, seed in grid.keys() - queued(): study.enqueue_trial({}, user_attrs=dict(setting=name, seed=seed))
+    for name, seed in grid.keys() - queued(): study.enqueue_trial({}, user_attrs=dict(setting=name, seed=seed, config=grid[name, seed].to_dict()))
     run_trials(study, objective, len(queued()))
     return pd.DataFrame([dict(setting=n, seed=s) | _finished(c, root, out/f"{n}-{s}", keep, judge) for (n, s), c in grid.items()])
 
