@@ -21,9 +21,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, Programmin
 
 from .evaluate import bootstrap_interval, class_accuracy, cross_fitted_nll, scores
 from .core import softmax
-from .augment import Augmentation
 from .data import read_table
-from .preprocess import Preprocess
 from .train import BASELINE, SCHEDULES, Run, TrainConfig, cost, fit, history_so_far, judge_epoch, load_run, load_squares, predict_logits, read_checkpoint, training_data
 
 # %% ../nbs/09_study.ipynb #722da5b9
@@ -191,10 +189,10 @@ def summary(
     return t.sort_values("nll").reset_index()
 
 # %% ../nbs/09_study.ipynb #5a9fa39a
-FIRST = TrainConfig(options=dict(stem=24, widths=(48, 96, 192), blocks=(1, 1, 1), pooling="avgmax", dropout=0.3), preprocess=Preprocess(size=48, floor=8.0), epochs=20, batch_size=128,
-    augmentation=Augmentation(rotate=15.0, scale=1.25, aspect=0.1, shear=0.15, shift=0.09, corners=0.05, mirror=0.5, gamma=0.6, contrast=0.3, brightness=15.0, channel=0.15, saturation=(-0.7, 0.5), hue=12.0,
+FIRST = TrainConfig.from_dict(dict(options=dict(stem=24, widths=(48, 96, 192), blocks=(1, 1, 1), pooling="avgmax", dropout=0.3), preprocess=dict(size=48, contrast="standardise", floor=8.0), epochs=20, batch_size=128,
+    augmentation=dict(rotate=15.0, scale=1.25, aspect=0.1, shear=0.15, shift=0.09, corners=0.05, mirror=0.5, gamma=0.6, contrast=0.3, brightness=15.0, channel=0.15, saturation=(-0.7, 0.5), hue=12.0,
         p_small=0.2, small=(16, 40), p_blur=0.2, p_jpeg=0.1, p_noise=0.25, noise=14.0, p_patch=0.25, patch=0.3, p_dark=0.0),
-    optimizer="sgd", learning_rate=0.4, schedule="cosine", warmup_epochs=1.0, momentum=0.9, weight_decay=5e-3, label_smoothing=0.05, balance=0.4, ema=0.998)   # the recipe that shipped first, whatever the defaults are by now
+    optimizer="sgd", learning_rate=0.4, schedule="cosine", warmup_epochs=1.0, momentum=0.9, weight_decay=5e-3, label_smoothing=0.05, balance=0.4, ema=0.998))   # the recipe that shipped first, whatever the defaults are by now
 
 GEOMETRY = dataclasses.replace(FIRST.augmentation.scaled(0), rotate=10.0, scale=1.2, shift=0.1, mirror=0.0)
 
