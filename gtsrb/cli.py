@@ -492,17 +492,19 @@ def merge_rows(
 def study_compare(
     what:Annotated[Comparison, typer.Argument(help="The original project's claims; the first recipe against the best of the committed trials; what hangs on the length of a run; or ideas from the literature.")],
     only:Annotated[list[str]|None, typer.Option(help="A setting to run, if not all; may be repeated.")] = None,
-    out:Annotated[Path|None, typer.Option(help="A folder a run; what is finished there is not run again. runs/claims or runs/finalists if not given.")] = None,
+    out:Annotated[Path|None, typer.Option(help="A folder a run; what is finished there is not run again. runs/ and the name of the comparison if not given.")] = None,
     results:Annotated[Path|None, typer.Option(help="Folder of the tables; --out if not given. Rows of other runs that stand there are kept.")] = None,
     root:Root = None,
 ):
     "Run settings against each other, two or three seeds each, and write runs.csv, curves.csv and tracks.csv. Start it again to go on."
-    from gtsrb.recipe import BASE, FOUND, FRAME, IDEAS, judge_hard
+    from gtsrb.recipe import BASE, FOUND, FRAME, IDEAS, TWICE
     from gtsrb.study import CLAIMS, FIRST, by_track, compare, curves, finalists, summary
     from gtsrb.train import BASELINE
-    hard = dict(seeds=(1, 2), folds=(1, 2), judge=judge_hard)
-    settings, base, how = {Comparison.claims: lambda: (CLAIMS, BASELINE, dict(keep=(10,))), Comparison.finalists: lambda: (finalists(committed_trials()), FIRST, dict(folds=(4, 0))),
-                           Comparison.frame: lambda: (FRAME, FOUND, hard), Comparison.ideas: lambda: (IDEAS, BASE, hard)}[what]()
+    match what:
+        case Comparison.claims: settings, base, how = CLAIMS, BASELINE, dict(keep=(10,))
+        case Comparison.finalists: settings, base, how = finalists(committed_trials()), FIRST, dict(folds=(4, 0))
+        case Comparison.frame: settings, base, how = FRAME, FOUND, TWICE
+        case Comparison.ideas: settings, base, how = IDEAS, BASE, TWICE
     if wrong := sorted({*(only or [])} - {*settings}): raise typer.BadParameter(f"--only takes one of {', '.join(settings)}, not {wrong[0]}")
     settings, out = {n: c for n, c in settings.items() if not only or n in only}, out or Path("runs")/what.value
     runs = compare(settings, base, root=root, out=out, **how)
@@ -522,7 +524,9 @@ def study_score(
     from gtsrb.data import available
     from gtsrb.study import score_test
     if not available(root): raise ValueError("scores are put on record for the official test set alone, which is not there")
-    rows = score_test(out, only, tuple(weights or ["weights.npz"]), root)
+    folders = sorted(f.parent for n in only for f in out.glob(f"{n}-*/held_out.csv"))      # of finished runs
+    if not folders: raise ValueError(f"no finished run of {', '.join(only)} in {out}")
+    rows = score_test(folders, tuple(weights or ["weights.npz"]), root)
     for r in rows.to_dict("records"): record_scoring(record, {**r, "name": f"{r['setting']} ({r['weights']})"})
     merge_rows(results, rows); print(rows.drop(columns="model_sha256").to_string(index=False))
 

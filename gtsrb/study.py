@@ -192,7 +192,7 @@ def summary(
 FIRST = TrainConfig.from_dict(dict(options=dict(stem=24, widths=(48, 96, 192), blocks=(1, 1, 1), pooling="avgmax", dropout=0.3), preprocess=dict(size=48, contrast="standardise", floor=8.0), epochs=20, batch_size=128,
     augmentation=dict(rotate=15.0, scale=1.25, aspect=0.1, shear=0.15, shift=0.09, corners=0.05, mirror=0.5, gamma=0.6, contrast=0.3, brightness=15.0, channel=0.15, saturation=(-0.7, 0.5), hue=12.0,
         p_small=0.2, small=(16, 40), p_blur=0.2, p_jpeg=0.1, p_noise=0.25, noise=14.0, p_patch=0.25, patch=0.3, p_dark=0.0),
-    optimizer="sgd", learning_rate=0.4, schedule="cosine", warmup_epochs=1.0, momentum=0.9, weight_decay=5e-3, label_smoothing=0.05, balance=0.4, ema=0.998))   # the recipe that shipped first, whatever the defaults are by now
+    optimizer="sgd", learning_rate=0.4, schedule="cosine", warmup_epochs=1.0, momentum=0.9, weight_decay=5e-3, label_smoothing=0.05, balance=0.4, ema=0.998, small_epochs=0, synthetic=0, negatives=0.0))   # the recipe that shipped first, whatever the defaults are by now
 
 GEOMETRY = dataclasses.replace(FIRST.augmentation.scaled(0), rotate=10.0, scale=1.2, shift=0.1, mirror=0.0)
 
@@ -207,14 +207,13 @@ CLAIMS = {"baseline": {}, "random-split": dict(split="random")} | {n: c | dict(e
 
 # %% ../nbs/09_study.ipynb #df922268
 def score_test(
-    out:Path,          # of `compare`
-    settings:list,     # names
+    folders:list,      # of finished runs, each named setting-seed
     weights=("weights.npz",), # files in a run's folder, such as weights-10.npz, of epoch 10
     root=None,         # data folder; `home()` if None
 ) -> pd.DataFrame: # a row a file: setting, seed, weights, model_sha256, images, errors, accuracy, nll, perfect_classes
     "Score finished runs on the official test images. It chooses nothing; whoever calls it puts the rows on record."
     test = read_table(root); test = test[test["set"] == "test"]; y, rows, squares = test["class"].to_numpy(), [], {}
-    for f in sorted(p.parent for n in settings for p in Path(out).glob(f"{n}-*/held_out.csv")):
+    for f in folders:
         for w in weights:
             run = load_run(f, w); prepare = run.config.preprocess
             if prepare not in squares: squares[prepare] = load_squares(test, root, prepare)
