@@ -8,10 +8,10 @@ __all__ = ['MiB', 'request_log', 'log', 'router', 'guarded', 'STATIC', 'SWAGGER'
            'on_invalid', 'on_crash', 'Upload', 'text_of', 'file_name', 'PartHeaders', 'UploadReader', 'check_field',
            'check_uploads', 'body_too_large', 'reader_for', 'read_uploads', 'cut', 'answer', 'Problem', 'FileError',
            'Ranked', 'Answer', 'Explained', 'Place', 'ListedAnswer', 'ListedError', 'Answers', 'documented', 'Queue',
-           'Job', 'Batcher', 'private_folder', 'count_together', 'alive', 'living', 'begun', 'Together', 'Counts',
-           'Metrics', 'set_up_log', 'log_line', 'Service', 'check_key', 'predict', 'explain', 'healthz', 'readyz',
-           'metrics', 'model', 'classes', 'legend', 'page', 'docs', 'Envelope', 'Abandoned', 'SlowClients', 'drop',
-           'BriefStartup', 'tune', 'draining', 'lifespan', 'create_app']
+           'Job', 'Batcher', 'private_folder', 'enter', 'count_together', 'alive', 'living', 'begun', 'Together',
+           'Counts', 'Metrics', 'set_up_log', 'log_line', 'Service', 'check_key', 'predict', 'explain', 'healthz',
+           'readyz', 'metrics', 'model', 'classes', 'legend', 'page', 'docs', 'Envelope', 'Abandoned', 'SlowClients',
+           'drop', 'BriefStartup', 'tune', 'draining', 'lifespan', 'create_app']
 
 # %% ../nbs/12_api.ipynb #c9b56d11
 import asyncio, ctypes, hashlib, hmac, importlib.resources, json, logging, math, multiprocessing, os, re, shutil, signal, sys, tempfile, threading, time
@@ -482,16 +482,24 @@ class Batcher:
 # %% ../nbs/12_api.ipynb #6aeb8463
 def private_folder() -> Path|None: # None for a process on its own
     "Where the workers of one uvicorn count together."
-    if os.name != "posix" or not multiprocessing.parent_process(): return None
+    started_by = getattr(multiprocessing.current_process(), "_target", None)     # in a process of another pool, several services may come and go
+    if os.name != "posix" or not getattr(started_by, "__module__", "").startswith("uvicorn"): return None
     secret = hashlib.sha256(b"gtsrb" + multiprocessing.current_process().authkey).hexdigest()
     return Path(tempfile.gettempdir()) / f"gtsrb-{secret[:32]}"
+
+def enter(
+    folder:Path, # `private_folder`; made if missing
+):
+    "Be among those who count in a folder, so that a worker which ends does not remove it."
+    folder.mkdir(0o700, exist_ok=True)
+    (folder / f"gauge_livesum_{os.getpid()}.db").touch()
 
 def count_together(
     env, # `os.environ`; is told the folder
 ):
     "Let workers count in their private folder, unless they have been given one."
     if "PROMETHEUS_MULTIPROC_DIR" in env or "prometheus_client" in sys.modules or not (folder := private_folder()): return
-    folder.mkdir(0o700, exist_ok=True)
+    enter(folder)
     env["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
 
 count_together(os.environ)
@@ -542,6 +550,7 @@ class Counts:
         folder = getattr(prom.values.ValueClass, "_multiprocess", False) and os.environ.get("PROMETHEUS_MULTIPROC_DIR")
         self.folder = Path(folder) if folder else None
         if not folder: prom.ProcessCollector(registry=r)
+        elif self.folder == private_folder(): enter(self.folder)        # the others may have ended since
         self.requests = prom.Counter("gtsrb_requests", "Requests answered", ["path", "status"], registry=r)
         self.seconds = prom.Histogram("gtsrb_request_seconds", "From first byte to answer", ["path"], registry=r)
         self.images = prom.Counter("gtsrb_images", "Images by outcome: ok or an error code", ["outcome"], registry=r)
