@@ -125,7 +125,7 @@ def test_public_functions_are_documented(path):
 def test_readme_commands_stand_alone():
     blocks = re.findall(r"^```bash\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.S | re.M)
     lines = [line for b in blocks for line in b.splitlines()]
-    for command in ("pip install . && uvicorn gtsrb.api:app", "pip install -e '.[dev]' && nbdev_test --n_workers 1 && pytest"):
+    for command in ("pip install . && uvicorn gtsrb.api:app", "pip install -e '.[dev]' && nbdev_test --n_workers 2 && pytest"):
         assert lines.count(command) == 1
 
 
