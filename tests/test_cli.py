@@ -113,6 +113,7 @@ def test_robustness(tmp_path, tiny):
         done = gtsrb(*call, *wrong)
         assert done.returncode == code and said in done.stderr, done.stderr
 
+@pytest.mark.slow
 def test_train_export_evaluate_from_the_command_line(tmp_path):
     "The whole way on drawn signs: two tiny runs, an interrupted one among them, an artefact, its predictions."
     from gtsrb.signs import synthetic_dataset
