@@ -78,8 +78,9 @@ def test_serve_yaml_runs(tmp_path):
     config = (Path(__file__).resolve().parents[1] / "deploy/serve.yaml").read_text(encoding="utf-8"); port = free_port()
     (tmp_path / "serve.yaml").write_text(config.replace("host: 0.0.0.0", "host: 127.0.0.1").replace("port: 8000", f"port: {port}"), encoding="utf-8")
     env = environment() | dict(RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_TOKEN=secrets.token_hex(32), RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0"); env.pop("RAY_ADDRESS", None)
+    call = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from ray.serve.scripts import cli; cli()"   # a shell has its background jobs ignore it
     with open(tmp_path / "log", "wb") as log:
-        process = subprocess.Popen([sys.executable, "-c", "from ray.serve.scripts import cli; cli()", "run", str(tmp_path / "serve.yaml")], env=env, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen([sys.executable, "-c", call, "run", str(tmp_path / "serve.yaml")], env=env, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True)
     server, until = Server(process, port, tmp_path / "log"), time.monotonic() + 180
     try:
         while not is_ready(server): assert process.poll() is None and time.monotonic() < until, server.text(); time.sleep(0.2)
