@@ -485,7 +485,8 @@ def merge_rows(
     old = pd.read_csv(file) if file.exists() else rows[:0]
     again = old.set_index(["setting", "seed"]).index.isin(rows.set_index(["setting", "seed"]).index)
     table = pd.concat([old[~again], rows], ignore_index=True)
-    file.parent.mkdir(parents=True, exist_ok=True); table.to_csv(file, index=False)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(part := file.with_name(f"{file.name}.{os.getpid()}"), index=False); os.replace(part, file)     # another process may be reading it
     return table
 
 @study_app.command("compare")
@@ -493,10 +494,11 @@ def study_compare(
     what:Annotated[Comparison, typer.Argument(help="The original project's claims; the first recipe against the best of the committed trials; what hangs on the length of a run; or ideas from the literature.")],
     only:Annotated[list[str]|None, typer.Option(help="A setting to run, if not all; may be repeated.")] = None,
     out:Annotated[Path|None, typer.Option(help="A folder a run; what is finished there is not run again. runs/ and the name of the comparison if not given.")] = None,
-    results:Annotated[Path|None, typer.Option(help="Folder of the tables; --out if not given. Rows of other runs that stand there are kept.")] = None,
+    results:Annotated[Path|None, typer.Option(help="Folder of the tables; --out if not given. A run that stands there, from another machine perhaps, is not run again.")] = None,
     root:Root = None,
 ):
-    "Run settings against each other, two or three seeds each, and write runs.csv, curves.csv and tracks.csv. Start it again to go on."
+    "Run settings against each other, two or three seeds each, and write runs.csv, curves.csv and tracks.csv after each run. Start it again to go on."
+    import pandas as pd
     from gtsrb.recipe import BASE, FOUND, FRAME, IDEAS, TWICE
     from gtsrb.study import CLAIMS, FIRST, by_track, compare, curves, finalists, summary
     from gtsrb.train import BASELINE
@@ -507,9 +509,12 @@ def study_compare(
         case Comparison.ideas: settings, base, how = IDEAS, BASE, TWICE
     if wrong := sorted({*(only or [])} - {*settings}): raise typer.BadParameter(f"--only takes one of {', '.join(settings)}, not {wrong[0]}")
     settings, out = {n: c for n, c in settings.items() if not only or n in only}, out or Path("runs")/what.value
-    runs = compare(settings, base, root=root, out=out, **how)
-    tables = dict(runs=runs, curves=curves(out), tracks=by_track(out))
-    print(summary([merge_rows((results or out)/f"{name}.csv", t) for name, t in tables.items()][0]).to_string(index=False))
+    results = results or out; known = pd.read_csv(results/"runs.csv") if (results/"runs.csv").exists() else None
+    def on_run(row):
+        for name, table in dict(runs=pd.DataFrame([row]), curves=curves(out), tracks=by_track(out)).items():
+            merge_rows(results/f"{name}.csv", table[(table["setting"] == row["setting"]) & (table["seed"] == row["seed"])])
+    for row in compare(settings, base, root=root, out=out, known=known, on_run=on_run, **how).to_dict("records"): on_run(row)   # those of other processes among them
+    table = pd.read_csv(results/"runs.csv"); print(summary(table[table["setting"].isin(settings)]).to_string(index=False))
 
 @study_app.command("score")
 def study_score(

@@ -109,18 +109,24 @@ def compare(
     storage:str|None=None,   # database of the queue; an SQLite file in `out` if None
     keep=(),          # epochs after which the weights are kept besides those of the end
     judge=held_out,   # (run, root) → a row an image that was held out: class, track, and figures
-) -> pd.DataFrame: # a row a run: setting, seed, fold, params, macs, epochs, seconds, accuracy (of training), and the means of the figures, such as nll and error
+    known:pd.DataFrame|None=None, # rows of an earlier call, perhaps on another machine: setting, seed, epochs; they are not run again
+    on_run=None,      # called with the row of each run that ends
+) -> pd.DataFrame: # a row a run that was not known: setting, seed, fold, params, macs, epochs, seconds, accuracy (of training), and the means of the figures, such as nll and error
     "Run each setting with each seed and judge it on held-out tracks."
     out = Path(out); out.mkdir(parents=True, exist_ok=True)
     study = open_study(storage or f"sqlite:///{out}/study.db", "compare")
+    have = set() if known is None else {*known[["setting", "seed", "epochs"]].itertuples(index=False, name=None)}
     grid = {(n, s): dataclasses.replace(base, seed=s, fold=f, **c) for n, c in settings.items() for s, f in zip(seeds, itertools.cycle(folds))}
+    grid = {(n, s): c for (n, s), c in grid.items() if (n, s, c.epochs) not in have}
     def objective(trial):
         name, seed = trial.user_attrs["setting"], trial.user_attrs["seed"]
         row = _finished(TrainConfig.from_dict(trial.user_attrs["config"]), root, out/f"{name}-{seed}", keep, judge)   # which another process may have queued
         for k, v in row.items(): trial.set_user_attr(k, v)
+        if on_run: on_run(dict(setting=name, seed=seed) | row)
         return row["nll"]
     queued = lambda: [(t.user_attrs["setting"], t.user_attrs["seed"]) for t in study.get_trials(deepcopy=False) if t.state != TrialState.FAIL]
-    for name, seed in grid.keys() - queued(): study.enqueue_trial({}, user_attrs=dict(setting=name, seed=seed, config=grid[name, seed].to_dict()))
+    there = queued()
+    for name, seed in [k for k in grid if k not in there]: study.enqueue_trial({}, user_attrs=dict(setting=name, seed=seed, config=grid[name, seed].to_dict()))
     run_trials(study, objective, len(queued()))
     return pd.DataFrame([dict(setting=n, seed=s) | _finished(c, root, out/f"{n}-{s}", keep, judge) for (n, s), c in grid.items()])
 

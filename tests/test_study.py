@@ -136,3 +136,18 @@ def test_two_workers_on_postgresql_one_killed(root, address, tmp_path):
     assert len({str(sorted(t.params.items())) for t in good}) == len(good)                 # nothing twice
     again, = (t for t in good if t.params == dead[0].params)                               # nothing lost
     assert again.intermediate_values.items() >= dead[0].intermediate_values.items()        # from where it had stopped
+
+def test_comparison_goes_on_from_its_tables(root, tmp_path):
+    "What an earlier machine finished and committed is not run again on the next one."
+    import pandas as pd
+    def compare(out):
+        done = subprocess.run([sys.executable, "-c", "from gtsrb.cli import main; main()", "study", "compare", "claims", "--only", "quarter", "--root", root, "--out", tmp_path / out, "--results", tmp_path / "tables"],
+                              capture_output=True, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+        assert done.returncode == 0 and "quarter" in done.stdout, done.stderr[-2000:]
+        return {n: pd.read_csv(tmp_path / f"tables/{n}.csv") for n in ("runs", "curves", "tracks")}
+    first = compare("here")
+    assert first["runs"]["seed"].tolist() == [1, 2, 3] and len(first["curves"]) == 36 and first["tracks"]["seed"].nunique() == 3
+    for n, t in first.items(): t[t["seed"] != 3].to_csv(tmp_path / f"tables/{n}.csv", index=False)
+    again = compare("there")
+    assert [f.name for f in (tmp_path / "there").iterdir() if f.is_dir()] == ["quarter-3"] and again["runs"]["seed"].tolist() == [1, 2, 3]
+    assert {n: len(t) for n, t in again.items()} == {n: len(t) for n, t in first.items()}
