@@ -510,10 +510,10 @@ def study_compare(
     if wrong := sorted({*(only or [])} - {*settings}): raise typer.BadParameter(f"--only takes one of {', '.join(settings)}, not {wrong[0]}")
     settings, out = {n: c for n, c in settings.items() if not only or n in only}, out or Path("runs")/what.value
     results = results or out; known = pd.read_csv(results/"runs.csv") if (results/"runs.csv").exists() else None
-    def on_run(row):
-        for name, table in dict(runs=pd.DataFrame([row]), curves=curves(out), tracks=by_track(out)).items():
-            merge_rows(results/f"{name}.csv", table[(table["setting"] == row["setting"]) & (table["seed"] == row["seed"])])
-    for row in compare(settings, base, root=root, out=out, known=known, on_run=on_run, **how).to_dict("records"): on_run(row)   # those of other processes among them
+    def write(runs):
+        for name, table in dict(runs=runs, curves=curves(out), tracks=by_track(out)).items(): merge_rows(results/f"{name}.csv", table.merge(runs[["setting", "seed"]]))
+    runs = compare(settings, base, root=root, out=out, known=known, on_run=lambda row: write(pd.DataFrame([row])), **how)
+    if len(runs): write(runs)                                                                    # those of other processes among them
     table = pd.read_csv(results/"runs.csv"); print(summary(table[table["setting"].isin(settings)]).to_string(index=False))
 
 @study_app.command("score")
