@@ -35,11 +35,11 @@ class Augmentation:
     saturation: tuple = (-0.7, 0.5)  # factor e^that
     hue: float = 12.0         # ± degrees, half of the time
     p_small: float = 0.20     # probability: shrink to `small` px and enlarge again, smoothly
-    small: tuple = (16, 40)
+    small: tuple = (16, 40)   # from, to; px
     p_blur: float = 0.20      # probability: Gaussian or motion blur
     p_jpeg: float = 0.10      # probability: JPEG of quality 15 to 70
     p_noise: float = 0.25     # probability: Gaussian noise of up to `noise` grey levels
-    noise: float = 14.0
+    noise: float = 14.0       # largest standard deviation of the noise, grey levels
     p_patch: float = 0.25     # probability: one to three patches that hide part of the sign
     patch: float = 0.30       # largest side of a patch, of the image's side
     p_dark: float = 0.0       # probability: expose so little that few grey levels are left

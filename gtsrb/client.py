@@ -60,7 +60,7 @@ class Client:
         files:list,       # (name, bytes) that were sent
         top_k:int,        # candidates
         known:bool=False, # was it asked whether they are known signs?
-    ) -> list: # a `Prediction` or `PredictionError` a file
+    ) -> list: # the service's answer for each file, a dict with `top` or `error`; `ServiceError` where the response is something else
         "The answers in a response; a request that is too large is sent in halves."
         if r.status_code == 413 and len(files) > 1:
             half = len(files) // 2

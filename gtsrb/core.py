@@ -90,8 +90,7 @@ def seed_everything(
     return np.random.default_rng(seed)
 
 # %% ../nbs/00_core.ipynb #a8167590
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+for _name, _value in dict(ORT_DISABLE_TELEMETRY="1", RAY_USAGE_STATS_ENABLED="0").items(): os.environ.setdefault(_name, _value)
 
 # %% ../nbs/00_core.ipynb #a580163d
 def softmax(

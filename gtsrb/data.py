@@ -176,7 +176,7 @@ def random_split(
     fold:int=0,  # the part held out, 0 to `folds` - 1
     seed:int=0,  # of the shuffle
 ): # (train, valid), two tables with the index of `table`
-    "Split image by image, tracks torn apart: the split that leaks. `ValueError` as for `track_split`."
+    "Split image by image, tracks torn apart: the split that leaks. `ValueError` for test rows or a fold that does not exist."
     _check_split(table, folds, fold)
     part = np.random.default_rng(seed).permutation(len(table)) % folds
     return table[part != fold], table[part == fold]
@@ -428,7 +428,7 @@ def _bring(archive, root, url, md5, keep, bar, **kw):
     "One archive, from the server or from the data folder, to its place; one that cannot be unpacked is not kept."
     own, part = root/archive.name, root/(archive.name + ".part")
     if own.exists():
-        if md5 and _md5(own) != md5: raise DataError(f"{own} has not the MD5 sum {md5}: it is damaged or another file. Move it away")
+        if md5 and _md5(own) != md5: raise DataError(f"{own} does not have the MD5 sum {md5}: it is damaged or another file. Move it away")
         return _unpack(own, archive, root, bar(f"unpack {archive.holds}"))
     _fetch(url + archive.name, part, md5, tick=bar(f"fetch {archive.name}"), **kw)
     try: _unpack(part, archive, root, bar(f"unpack {archive.holds}"))

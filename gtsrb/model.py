@@ -214,7 +214,13 @@ def pgd(
             now = np.clip(now + (e if steps == 1 else 2.5 * e / steps) * np.sign(g), low, high)
     return worst.astype(np.uint8)
 
-def fgsm(model, squares, y_true, epsilon:float=2/255, floor:float=8.0): # as for `pgd`
+def fgsm(
+    model:keras.Model,   # standardised pictures → logits
+    squares:np.ndarray,  # (n, s, s, 3) uint8 RGB
+    y_true:np.ndarray,   # (n,) classes
+    epsilon:float=2/255, # change of each pixel, in shares of its range; a whole number of grey levels
+    floor:float=8.0,     # of the preprocessing
+) -> np.ndarray: # (n, s, s, 3) uint8
     "The fast gradient sign method: one step of the whole ε."
     return pgd(model, squares, y_true, epsilon, 1, floor=floor)
 

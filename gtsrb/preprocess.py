@@ -251,7 +251,7 @@ def to_input(
     images:np.ndarray,           # (n, s, s, 3) uint8 RGB
     contrast:str="standardise",  # one of `CONTRASTS`
     floor:float=8.0,             # least standard deviation to divide by, grey levels
-) -> np.ndarray: # (n, s, s, 3) float32: zero mean and unit deviation, or 0 to 1 for scale
+) -> np.ndarray: # (n, s, s, 3) float32: zero mean and unit deviation (less where an image's own is below floor), or 0 to 1 for scale
     "Square images to model input."
     if contrast not in CONTRASTS: raise ValueError(f"contrast is one of {', '.join(CONTRASTS)}, not {contrast!r}")
     if contrast == "clahe": images = np.stack([equalise(i) for i in images]) if len(images) else images

@@ -18,25 +18,45 @@ from .evaluate import class_accuracy, scores
 cv2 = load_cv2()
 
 # %% ../nbs/08a_robustness.ipynb #25a7335c
-def contrast(x, factor, rng): # picture, (s, s, 3) float RGB, 0 to 255; what is left of the contrast, 0 to 1; generator
+def contrast(
+    x:np.ndarray, # (s, s, 3) float RGB, 0 to 255
+    factor:float, # what is left of the contrast, 0 to 1
+    rng:np.random.Generator, # not used
+) -> np.ndarray: # like `x`, which is left as it is; values may leave the range
     "Paler, around each channel's mean."
     return (x - x.mean((0, 1))) * factor + x.mean((0, 1))
 
-def gaussian_noise(x, sd, rng): # picture, (s, s, 3) float RGB, 0 to 255; standard deviation as a share of 255; generator
+def gaussian_noise(
+    x:np.ndarray, # (s, s, 3) float RGB, 0 to 255
+    sd:float, # standard deviation, as a share of 255
+    rng:np.random.Generator, # of the randomness
+) -> np.ndarray: # like `x`, which is left as it is; values may leave the range
     "Noise, in each channel on its own."
     return x + rng.normal(0, 255 * sd, x.shape)
 
-def impulse_noise(x, share, rng): # picture, (s, s, 3) float RGB, 0 to 255; share of the values that are lost, 0 to 1; generator
+def impulse_noise(
+    x:np.ndarray, # (s, s, 3) float RGB, 0 to 255
+    share:float, # of the values that are lost, 0 to 1
+    rng:np.random.Generator, # of the randomness
+) -> np.ndarray: # like `x`, which is left as it is; values may leave the range
     "Salt and pepper, in each channel on its own."
     return np.where(rng.random(x.shape) < share, 255.0 * (rng.random(x.shape) < 0.5), x)
 
-def jpeg(x, quality, rng): # picture, (s, s, 3) float RGB, 0 to 255; 1 to 100; not used
+def jpeg(
+    x:np.ndarray, # (s, s, 3) float RGB, 0 to 255
+    quality:int, # 1 to 100
+    rng:np.random.Generator, # not used
+) -> np.ndarray: # like `x`, which is left as it is; values may leave the range
     "Compressed and decoded."
     file = cv2.imencode(".jpg", x.astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, int(quality)])[1]
     return cv2.imdecode(file, cv2.IMREAD_COLOR).astype(float)
 
 # %% ../nbs/08a_robustness.ipynb #069c8893
-def motion_blur(x, sd, rng): # picture, (s, s, 3) float RGB, 0 to 255; px; generator
+def motion_blur(
+    x:np.ndarray, # (s, s, 3) float RGB, 0 to 255
+    sd:float, # px
+    rng:np.random.Generator, # of the direction
+) -> np.ndarray: # like `x`, which is left as it is; values may leave the range
     "Blur along a random direction, Gaussian of standard deviation `sd` px."
     n = 2 * int(np.ceil(3 * sd)) + 1
     line = np.zeros((n, n), np.float32); line[n // 2] = np.exp(-((np.arange(n) - n // 2) / sd) ** 2 / 2)
@@ -44,12 +64,21 @@ def motion_blur(x, sd, rng): # picture, (s, s, 3) float RGB, 0 to 255; px; gener
     kernel = cv2.warpAffine(line, turn, (n, n))
     return cv2.filter2D(x, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE)
 
-def pixelate(x, share, rng): # picture, (s, s, 3) float RGB, 0 to 255; share of the side's pixels that is left, 0 to 1; generator
+def pixelate(
+    x:np.ndarray, # (s, s, 3) float RGB, 0 to 255
+    share:float, # of the side's pixels that is left, 0 to 1
+    rng:np.random.Generator, # not used
+) -> np.ndarray: # like `x`, which is left as it is; values may leave the range
     "Fewer pixels, enlarged to blocks."
     n = max(round(len(x) * share), 1)
     return cv2.resize(cv2.resize(x, (n, n), interpolation=cv2.INTER_AREA), (len(x), len(x)), interpolation=cv2.INTER_NEAREST)
 
-def spatter(x, share, rng, mud=False): # picture, (s, s, 3) float RGB, 0 to 255; 0 to 1; generator; mud, not water
+def spatter(
+    x:np.ndarray, # (s, s, 3) float RGB, 0 to 255
+    share:float, # of the picture that is covered, 0 to 1
+    rng:np.random.Generator, # of the drops' places
+    mud:bool=False, # mud, not water
+) -> np.ndarray: # like `x`, which is left as it is; values may leave the range
     "Drops on the lens over a share of the picture: pale water with bright rims, or mud."
     field = cv2.GaussianBlur(rng.normal(0, 1, x.shape[:2]), (0, 0), len(x) / (24 if mud else 32))
     drops = np.clip((field - np.quantile(field, 1 - share)) / field.std() * 4, 0, 1)[..., None]
@@ -69,31 +98,55 @@ def _affine(x, matrix): return cv2.warpAffine(x, matrix, x.shape[1::-1], flags=c
 
 def _middle(x): return ((x.shape[1] - 1) / 2, (x.shape[0] - 1) / 2)
 
-def rotate(x, degrees, rng): # picture, (s, s, 3) float RGB, 0 to 255; angle; generator
+def rotate(
+    x:np.ndarray, # (s, s, 3) float RGB, 0 to 255
+    degrees:float, # how far
+    rng:np.random.Generator, # of the direction
+) -> np.ndarray: # like `x`, which is left as it is; values may leave the range
     "Turned either way."
     return _affine(x, cv2.getRotationMatrix2D(_middle(x), degrees * rng.choice([-1, 1]), 1))
 
-def shift(x, share, rng): # picture, (s, s, 3) float RGB, 0 to 255; 0 to 1; generator
+def shift(
+    x:np.ndarray, # (s, s, 3) float RGB, 0 to 255
+    share:float, # of the side's length, 0 to 1
+    rng:np.random.Generator, # of the direction
+) -> np.ndarray: # like `x`, which is left as it is; values may leave the range
     "Moved in a random direction by a share of the side."
     a = rng.uniform(0, 2 * np.pi)
     return _affine(x, np.float32([[1, 0, share * len(x) * np.cos(a)], [0, 1, share * len(x) * np.sin(a)]]))
 
-def scale(x, factor, rng): # picture, (s, s, 3) float RGB, 0 to 255; above 1; generator
+def scale(
+    x:np.ndarray, # (s, s, 3) float RGB, 0 to 255
+    factor:float, # above 1
+    rng:np.random.Generator, # decides between larger and smaller
+) -> np.ndarray: # like `x`, which is left as it is; values may leave the range
     "Larger or smaller by a factor."
     return _affine(x, cv2.getRotationMatrix2D(_middle(x), 0, factor ** rng.choice([-1, 1])))
 
-def occlude(x, share, rng): # picture, (s, s, 3) float RGB, 0 to 255; 0 to 1; generator
+def occlude(
+    x:np.ndarray, # (s, s, 3) float RGB, 0 to 255
+    share:float, # side of the square, as a share of the picture's, 0 to 1
+    rng:np.random.Generator, # of place and grey level
+) -> np.ndarray: # like `x`, which is left as it is; values may leave the range
     "A grey square over it, its side a share of the picture's."
     n, x = round(share * len(x)), x.copy()
     i, j = rng.integers(0, len(x) - n + 1, 2)
     x[i:i+n, j:j+n] = rng.uniform(0, 255)
     return x
 
-def small(x, pixels, rng): # picture, (s, s, 3) float RGB, 0 to 255; a side; not used
+def small(
+    x:np.ndarray, # (s, s, 3) float RGB, 0 to 255
+    pixels:int, # side that is left, px
+    rng:np.random.Generator, # not used
+) -> np.ndarray: # like `x`, which is left as it is; values may leave the range
     "As if it had been photographed at so many pixels, then enlarged smoothly."
     return cv2.resize(cv2.resize(x, (pixels, pixels), interpolation=cv2.INTER_AREA), x.shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
-def dark(x, factor, rng): # picture, (s, s, 3) float RGB, 0 to 255; what is left of the light, 0 to 1; generator
+def dark(
+    x:np.ndarray, # (s, s, 3) float RGB, 0 to 255
+    factor:float, # what is left of the light, 0 to 1
+    rng:np.random.Generator, # of the sensor's noise
+) -> np.ndarray: # like `x`, which is left as it is; values may leave the range
     "Exposed so little that few grey levels are left, and the sensor's noise with them."
     return np.round(x * factor + rng.normal(0, 0.7, x.shape))
 

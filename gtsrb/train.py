@@ -27,20 +27,28 @@ from .preprocess import Preprocess, square
 from .signs import synthetic_dataset
 
 # %% ../nbs/07_train.ipynb #f8e145e3
-def constant(t:float) -> float:
-    "The peak rate all the time; `t` is progress, 0 to 1, here and below."
+def constant(
+    t:float, # share of the run that is done, 0 to 1
+) -> float: # share of the peak rate
+    "The peak rate all the time."
     return 1.0
 
-def halving(t:float) -> float:
-    "Half as much after each third; `t` is the share of the training that is done, 0 to 1."
+def halving(
+    t:float, # share of the run that is done, 0 to 1
+) -> float: # share of the peak rate
+    "Half as much after each third."
     return 0.5 ** min(int(3 * t + 1e-9), 2)
 
-def cosine(t:float) -> float:
-    "Half a cosine, from 1 at `t` = 0 to 0 at 1."
+def cosine(
+    t:float, # share of the run that is done, 0 to 1
+) -> float: # share of the peak rate
+    "Half a cosine, from 1 at the start to 0 at the end."
     return 0.5 * (1 + math.cos(math.pi * min(t, 1)))
 
-def one_cycle(t:float) -> float:
-    "Up to 1 over the first 30% of `t`, then down to 0, both along a cosine."
+def one_cycle(
+    t:float, # share of the run that is done, 0 to 1
+) -> float: # share of the peak rate
+    "Up to 1 over the first 30%, then down to 0, both along a cosine."
     return cosine(1 - t / 0.3) if t < 0.3 else cosine((t - 0.3) / 0.7)
 
 SCHEDULES = dict(constant=constant, halving=halving, cosine=cosine, one_cycle=one_cycle)
@@ -118,12 +126,14 @@ class TrainConfig:
         if bad := [n for n, ok in good.items() if not ok]: raise ValueError(f"{bad[0]} cannot be {getattr(self, bad[0])!r}")
 
     def to_dict(self) -> dict: # JSON-ready
+        "The configuration as plain JSON types."
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     @classmethod
     def from_dict(cls,
         d:dict, # from `to_dict`; missing entries take the defaults, unknown ones raise TypeError
-    ):
+    ): # `TrainConfig`
+        "A configuration from plain JSON types."
         d, tuples = dict(d), lambda o: {k: tuple(v) if isinstance(v, list) else v for k, v in o.items()}
         if "options" in d: d["options"] = tuples(d["options"])
         if "teacher" in d: d["teacher"] = tuple(d["teacher"])
@@ -198,11 +208,11 @@ def load_squares(
 # %% ../nbs/07_train.ipynb #15b4b3cd
 def policy_for(
     capability:tuple|None, # compute capability of the GPU, such as (7, 5); None: no GPU
-    cpu_flags:set=(),      # feature names of the processor, as in /proc/cpuinfo
+    cpu:set=(),            # feature names (`flags`) and maker (`vendor_id`) of the processor, as in /proc/cpuinfo
 ) -> str: # a Keras dtype policy
     "The dtype policy that pays on a device."
     if capability is not None: return "mixed_bfloat16" if capability >= (8, 0) else "mixed_float16" if capability >= (7, 0) else "float32"
-    return "mixed_bfloat16" if {"avx512_bf16", "amx_bf16"} & set(cpu_flags) else "float32"
+    return "mixed_bfloat16" if "amx_bf16" in cpu or {"avx512_bf16", "AuthenticAMD"} <= set(cpu) else "float32"
 
 # %% ../nbs/07_train.ipynb #2e66d434
 def _gpu_capability():
@@ -223,9 +233,9 @@ def device_policy() -> str: # a Keras dtype policy
     "What pays on this machine, for the backend in use. JAX on a processor stays with float32."
     capability = _gpu_capability()
     if capability is None and keras.backend.backend() == "jax": return "float32"
-    try: flags = next(l for l in Path("/proc/cpuinfo").read_text().splitlines() if l.startswith("flags")).split()
-    except (OSError, StopIteration): flags = ()
-    return policy_for(capability, set(flags))
+    try: lines = [l for l in Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines() if l.startswith(("flags", "vendor_id"))]   # of the first core
+    except OSError: lines = []
+    return policy_for(capability, {w for l in lines for w in l.split()})
 
 # %% ../nbs/07_train.ipynb #97a8ee0f
 @keras.saving.register_keras_serializable("gtsrb")
@@ -563,5 +573,5 @@ def load_run(
 def gpu_message() -> str: # one sentence
     "Is there a GPU, and if not, what to do about it?"
     capability = _gpu_capability()
-    if capability is None: return "No GPU: on Colab choose Runtime → Change runtime type → T4 GPU. On this processor training takes far longer."
+    if capability is None: return "No GPU: this processor trains. On Colab choose Runtime → Change runtime type → T4 GPU."
     return f"GPU of compute capability {capability[0]}.{capability[1]}: trains in {policy_for(capability)}."
