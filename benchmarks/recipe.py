@@ -7,11 +7,11 @@
 2. Its five folds, each without a fifth of the tracks: for temperature, threshold and the review of labels.
 3. Five artefacts, benchmarks/models/1 … 5 (the ensemble), and gtsrb/assets/default, the same as the first.
 4. `lite`: a small network that learns from the five beside the labels, and its folds, each taught by the one network that has not seen the fold either.
-What a step leaves is committed, so that the steps may be done on different days: the folds' answers (`gtsrb judge`) among it.
 
-Every step is a `gtsrb` command, printed before it runs. What was interrupted goes on from its last epoch when the script is started again, and what
-was finished is not done again. Scoring is left out: `gtsrb evaluate MODEL --record benchmarks/scorings.csv` does it, once, at the end."""
-import argparse, json, os, shlex, subprocess, sys, threading, time
+Every step is a `gtsrb` command, printed before it runs; one copies. What was interrupted goes on from its last epoch when the script is started again. What a step
+leaves is committed, so that the steps may be done on different days and machines: a run whose artefact or answers (`gtsrb judge`) stand there, made with
+its configuration, is not run again. Scoring is left out: `gtsrb evaluate MODEL --record benchmarks/scorings.csv` does it, once, at the end."""
+import argparse, json, os, shlex, shutil, subprocess, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,40 +19,68 @@ SEEDS, SHIPPED, FOLDS = (1, 2, 3, 4, 5), 1, (0, 1, 2, 3, 4)
 
 def plan(out, into):
     "Phases, one after the other; in each, chains that do not wait for each other; in each, steps in order: (name, command)."
-    models, assets, kept, lite = into / "benchmarks/models", into / "gtsrb/assets", into / "benchmarks/folds", out / "lite.json"
+    models, assets, kept, big, lite = into / "benchmarks/models", into / "gtsrb/assets", into / "benchmarks/folds", out / "default.json", out / "lite.json"
     answers = lambda name: [o for f in FOLDS for o in ("--fold", kept / f"{name}-{f}.npz")]
-    seeds = [[(f"seed-{s}", ["train", "--out", out / f"seed-{s}", "--set", f"seed={s}"]),
+    seeds = [[(f"seed-{s}", ["train", "--config", big, "--out", out / f"seed-{s}", "--set", f"seed={s}"]),
               (f"model-{s}", ["export", out / f"seed-{s}", "--out", models / f"{s}", "--name", f"seed-{s}"])] for s in SEEDS]
-    folds = [[(f"fold-{f}", ["train", "--out", out / f"fold-{f}", "--set", f"seed={SHIPPED}", "--set", f"fold={f}"]),
+    folds = [[(f"fold-{f}", ["train", "--config", big, "--out", out / f"fold-{f}", "--set", f"seed={SHIPPED}", "--set", f"fold={f}"]),
               (f"answers-{f}", ["judge", out / f"fold-{f}", "--out", kept / f"default-{f}.npz", *(["--attack", "1000"] if f == FOLDS[0] else [])]),
-              (f"teacher-{f}", ["export", out / f"fold-{f}", "--out", out / f"teacher-{f}", "--name", f"fold-{f}"])] for f in FOLDS]
-    default = [("default", ["export", out / f"seed-{SHIPPED}", "--out", assets / "default"]),
+              (f"teacher-{f}", ["export", out / f"fold-{f}", "--out", kept / f"teacher-{f}", "--name", f"fold-{f}"])] for f in FOLDS]
+    default = [("default", ["copy", models / f"{SHIPPED}", "--out", assets / "default", "--name", "default"]),
                ("calibrate", ["calibrate", assets / "default", *(models / f"{s}" for s in SEEDS), *answers("default"), "--out-of-fold", into / "benchmarks/default/out_of_fold.npz"])]
     small = [("lite-all", ["train", "--config", lite, "--out", out / "lite", *(o for s in SEEDS for o in ("--teacher", models / f"{s}"))]),
              ("lite", ["export", out / "lite", "--out", assets / "lite", "--name", "lite"])]
-    small_folds = [[(f"lite-fold-{f}", ["train", "--config", lite, "--out", out / f"lite-{f}", "--set", f"fold={f}", "--teacher", out / f"teacher-{f}"]),
+    small_folds = [[(f"lite-fold-{f}", ["train", "--config", lite, "--out", out / f"lite-{f}", "--set", f"fold={f}", "--teacher", kept / f"teacher-{f}"]),
                     (f"lite-answers-{f}", ["judge", out / f"lite-{f}", "--out", kept / f"lite-{f}.npz"])] for f in FOLDS]
     calibrated = [("calibrate-lite", ["calibrate", assets / "lite", *answers("lite"), "--out-of-fold", into / "benchmarks/lite/out_of_fold.npz"])]
     return [seeds + folds, [default, small, *small_folds], [calibrated]]
+
+def option(command, name):
+    "All values of an option."
+    return [v for o, v in zip(command, command[1:]) if o == name]
+
+def configuration(kept):
+    "Of what an artefact's card, or a file of `gtsrb judge`, was made; None where it is not there. Teachers do not count: they are told by their files' hashes."
+    from gtsrb.confidence import read_out_of_fold
+    from gtsrb.train import TrainConfig
+    if kept.suffix == ".npz": found = json.loads(read_out_of_fold(kept).recipe) if kept.exists() else None
+    else: found = json.loads((kept / "card.json").read_text())["training"]["config"] if (kept / "card.json").exists() else None
+    return found and TrainConfig.from_dict(found).to_dict() | dict(teacher=None)
+
+def is_kept(chain):
+    "Has a chain that begins with a training left all that it is to leave?"
+    from gtsrb.cli import read_config
+    (_, training), *others = chain
+    if training[0] != "train": return False
+    wanted = read_config(*option(training, "--config"), option(training, "--set")).to_dict() | dict(teacher=None)
+    return all(configuration(out) == wanted for _, command in others for out in option(command, "--out"))
+
+def copy(source, to, name):
+    "An artefact under another name."
+    shutil.copytree(source, to, dirs_exist_ok=True)
+    from gtsrb.core import write_json
+    write_json(to / "card.json", json.loads((to / "card.json").read_text()) | dict(name=name))
 
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument("--out", type=Path, default=Path("runs/recipe")); a.add_argument("--into", type=Path, default=Path(".")); a.add_argument("--dry-run", action="store_true")
     a.add_argument("--jobs", type=int, default=1, help="chains at the same time, which share the cores")
     a = a.parse_args()
+    from gtsrb.recipe import LITE, RECIPE
+    a.out.mkdir(parents=True, exist_ok=True)
+    for name, config in dict(default=RECIPE, lite=LITE).items(): (a.out / f"{name}.json").write_text(json.dumps(config.to_dict(), indent=1))
     done, lock = a.out / "done.json", threading.Lock(); finished = json.loads(done.read_text()) if done.exists() else {}
     threads = dict(TF_NUM_INTRAOP_THREADS=str(max(1, (os.cpu_count() or 1) // a.jobs))) if a.jobs > 1 else {}
     def follow(chain):
+        if is_kept(chain): print(f"{', '.join(name for name, _ in chain)}: there already", flush=True); return
         for name, command in chain:
             if name in finished: continue
-            print("gtsrb", shlex.join(map(str, command)), flush=True)
+            print("gtsrb" * (command[0] != "copy"), shlex.join(map(str, command)), flush=True)
             if a.dry_run: continue
             start = time.time()
-            subprocess.run([sys.executable, "-c", "from gtsrb.cli import main; main()", *map(str, command)], check=True, env=os.environ | threads)
+            if command[0] == "copy": copy(command[1], *option(command, "--out"), *option(command, "--name"))
+            else: subprocess.run([sys.executable, "-c", "from gtsrb.cli import main; main()", *map(str, command)], check=True, env=os.environ | threads)
             with lock: finished[name] = round(time.time() - start); done.write_text(json.dumps(finished, indent=1) + "\n")
-    if not a.dry_run:
-        from gtsrb.recipe import LITE
-        a.out.mkdir(parents=True, exist_ok=True); (a.out / "lite.json").write_text(json.dumps(LITE.to_dict(), indent=1))
     for phase in plan(a.out, a.into):
         with ThreadPoolExecutor(a.jobs) as pool: list(pool.map(follow, phase))   # the first error is raised when the others have come to an end
 

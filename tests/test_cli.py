@@ -157,7 +157,7 @@ def test_the_recipe_is_made_of_commands_that_there_are(tmp_path):
     spec = importlib.util.spec_from_file_location("recipe", Path(__file__).resolve().parents[1] / "benchmarks/recipe.py")
     recipe = importlib.util.module_from_spec(spec); spec.loader.exec_module(recipe)
     out, into = tmp_path / "out", tmp_path / "into"
-    made, names = {str(out / "lite.json")}, []
+    made, names = {str(out / "default.json"), str(out / "lite.json")}, []
     kept = {str(into / f"benchmarks/{name}/out_of_fold.npz") for name in ("default", "lite")}
     for phase in recipe.plan(out, into):
         after = set()
@@ -165,7 +165,7 @@ def test_the_recipe_is_made_of_commands_that_there_are(tmp_path):
             own = set(made)
             for name, command in chain:
                 verb, *args = map(str, command)
-                get_command(app).commands[verb].make_context(name, list(args))                 # raises where an option is unknown
+                if verb != "copy": get_command(app).commands[verb].make_context(name, list(args))   # raises where an option is unknown
                 to = next((a for o, a in zip(args, args[1:]) if o == "--out"), None)
                 needed = {a for a in args if a.startswith(str(tmp_path))} - {to, *kept}
                 assert needed <= own, (name, needed - own)
@@ -173,6 +173,16 @@ def test_the_recipe_is_made_of_commands_that_there_are(tmp_path):
             after |= own
         made |= after
     assert len(names) == len(set(names))
+    import dataclasses
+    from gtsrb.recipe import RECIPE
+    seed, other = recipe.plan(out, into)[0][:2]
+    out.mkdir(); (out / "default.json").write_text(json.dumps(RECIPE.to_dict()))
+    assert not recipe.is_kept(seed)
+    (into / "benchmarks/models/1").mkdir(parents=True)
+    (into / "benchmarks/models/1/card.json").write_text(json.dumps(dict(name="seed-1", training=dict(config=dataclasses.replace(RECIPE, seed=1).to_dict()))))
+    assert recipe.is_kept(seed) and not recipe.is_kept(other)                                   # what is there already is not trained again
+    recipe.copy(into / "benchmarks/models/1", into / "default", "default")
+    assert json.loads((into / "default/card.json").read_text())["name"] == "default"
 
 @pytest.mark.real
 def test_the_official_test_set_scored_from_outside(tmp_path):
