@@ -175,7 +175,7 @@ def test_the_recipe_is_made_of_commands_that_there_are(tmp_path):
     assert len(names) == len(set(names))
     import dataclasses
     from gtsrb.recipe import RECIPE
-    seed, other = recipe.plan(out, into)[0][:2]
+    seed, *_, other = recipe.plan(out, into)[0]
     out.mkdir(); (out / "default.json").write_text(json.dumps(RECIPE.to_dict()))
     assert not recipe.is_kept(seed)
     (into / "benchmarks/models/1").mkdir(parents=True)
