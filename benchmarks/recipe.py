@@ -56,10 +56,11 @@ def is_kept(chain):
     return all(configuration(out) == wanted for _, command in others for out in option(command, "--out"))
 
 def copy(source, to, name):
-    "An artefact under another name."
-    shutil.copytree(source, to, dirs_exist_ok=True)
+    "An artefact under another name; the same network that is there already keeps its card, and the figures on it."
     from gtsrb.core import write_json
-    write_json(to / "card.json", json.loads((to / "card.json").read_text()) | dict(name=name))
+    card = json.loads((source / "card.json").read_text())
+    if (to / "card.json").exists() and json.loads((to / "card.json").read_text())["model"] == card["model"]: return
+    shutil.copytree(source, to, dirs_exist_ok=True); write_json(to / "card.json", card | dict(name=name))
 
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

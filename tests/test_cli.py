@@ -179,10 +179,14 @@ def test_the_recipe_is_made_of_commands_that_there_are(tmp_path):
     out.mkdir(); (out / "default.json").write_text(json.dumps(RECIPE.to_dict()))
     assert not recipe.is_kept(seed)
     (into / "benchmarks/models/1").mkdir(parents=True)
-    (into / "benchmarks/models/1/card.json").write_text(json.dumps(dict(name="seed-1", training=dict(config=dataclasses.replace(RECIPE, seed=1).to_dict()))))
+    (into / "benchmarks/models/1/card.json").write_text(json.dumps(dict(name="seed-1", model=dict(sha256="1"), training=dict(config=dataclasses.replace(RECIPE, seed=1).to_dict()))))
     assert recipe.is_kept(seed) and not recipe.is_kept(other)                                   # what is there already is not trained again
     recipe.copy(into / "benchmarks/models/1", into / "default", "default")
-    assert json.loads((into / "default/card.json").read_text())["name"] == "default"
+    card = json.loads((into / "default/card.json").read_text())
+    assert card["name"] == "default"
+    (into / "default/card.json").write_text(json.dumps(card | dict(metrics=dict(test=1))))
+    recipe.copy(into / "benchmarks/models/1", into / "default", "default")
+    assert json.loads((into / "default/card.json").read_text())["metrics"] == dict(test=1)      # the same network keeps its figures
 
 @pytest.mark.real
 def test_the_official_test_set_scored_from_outside(tmp_path):
