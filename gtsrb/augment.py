@@ -125,7 +125,7 @@ def degrade(
     if blur < aug.p_blur / 2: image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.6), borderType=cv2.BORDER_REPLICATE)
     elif blur < aug.p_blur: image = motion_blur(image, rng.uniform(2, 8), rng.uniform(0, 180))
     if jpeg < aug.p_jpeg:
-        image = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 71))])[1], cv2.IMREAD_COLOR)
+        image = cv2.imdecode(cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 71))])[1], cv2.IMREAD_COLOR_RGB)
     if noise < aug.p_noise:
         grain = rng.standard_normal(image.shape, dtype=np.float32) * rng.uniform(2, aug.noise)
         image = np.clip(image + grain, 0, 255).astype(np.uint8)

@@ -48,8 +48,8 @@ def jpeg(
     rng:np.random.Generator, # not used
 ) -> np.ndarray: # like `x`, which is left as it is; values may leave the range
     "Compressed and decoded."
-    file = cv2.imencode(".jpg", x.astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, int(quality)])[1]
-    return cv2.imdecode(file, cv2.IMREAD_COLOR).astype(float)
+    file = cv2.imencode(".jpg", x.astype(np.uint8)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(quality)])[1]
+    return cv2.imdecode(file, cv2.IMREAD_COLOR_RGB).astype(float)
 
 # %% ../nbs/08a_robustness.ipynb #069c8893
 def motion_blur(

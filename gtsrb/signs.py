@@ -601,7 +601,7 @@ def _camera(image, scene, rng, size):
     image = np.clip(image, 0, 1) ** scene.gamma + rng.normal(0, scene.grain, image.shape)
     image = np.round(image.clip(0, 1) * 255).astype(np.uint8)
     if rng.random() < .7: return image
-    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(50, 95))])[1], cv2.IMREAD_COLOR)
+    return cv2.imdecode(cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(50, 95))])[1], cv2.IMREAD_COLOR_RGB)
 
 # %% ../nbs/01_signs.ipynb #9255bb82
 def _shot(scene, rng, size, border=.125):

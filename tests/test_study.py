@@ -140,12 +140,14 @@ def test_two_workers_on_postgresql_one_killed(root, address, tmp_path):
 def test_comparison_goes_on_from_its_tables(root, tmp_path):
     "What another machine finished and committed is not run again on this one."
     import pandas as pd
+    from gtsrb.study import CLAIMS
+    epochs = CLAIMS["quarter"]["epochs"]
     tables = {n: tmp_path / f"tables/{n}.csv" for n in ("runs", "curves", "tracks")}; tables["runs"].parent.mkdir()
-    theirs = dict(runs=dict(fold=0, epochs=12, nll=0.5, error=0.1), curves=dict(epoch=12, loss=0.5), tracks={"class": 1, "track": 2, "images": 30, "nll": 0.5})
+    theirs = dict(runs=dict(fold=0, epochs=epochs, nll=0.5, error=0.1), curves=dict(epoch=epochs, loss=0.5), tracks={"class": 1, "track": 2, "images": 30, "nll": 0.5})
     for n, row in theirs.items(): pd.DataFrame([dict(setting="quarter", seed=s) | row for s in (1, 2)]).to_csv(tables[n], index=False)
     done = subprocess.run([sys.executable, "-c", "from gtsrb.cli import main; main()", "study", "compare", "claims", "--only", "quarter", "--root", root, "--out", tmp_path / "here", "--results", tmp_path / "tables"],
                           capture_output=True, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
     assert done.returncode == 0 and "quarter" in done.stdout, done.stderr[-2000:]
     assert [f.name for f in (tmp_path / "here").iterdir() if f.is_dir()] == ["quarter-3"]
     runs, curves, tracks = (pd.read_csv(f) for f in tables.values())
-    assert runs["seed"].tolist() == [1, 2, 3] and runs["nll"].tolist()[:2] == [0.5, 0.5] and len(curves) == 2 + 12 and tracks["seed"].nunique() == 3
+    assert runs["seed"].tolist() == [1, 2, 3] and runs["nll"].tolist()[:2] == [0.5, 0.5] and len(curves) == 2 + epochs and tracks["seed"].nunique() == 3
