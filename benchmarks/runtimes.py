@@ -1,6 +1,6 @@
 """Which runtime computes the network fastest, on this processor, and does it give the same answers?
 
-    pip install -r benchmarks/requirements.txt
+    pip install -e '.[train]' -r benchmarks/requirements.txt
     python benchmarks/runtimes.py [--run runs/fold0] [--seconds 3] [--rounds 3] [--out runtimes.csv]
 
 Every runtime is measured in a process of its own: import and loading (ms), resident memory it adds (MiB), and images a second with one and two

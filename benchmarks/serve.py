@@ -1,6 +1,6 @@
 """Our service beside others, on the same machine, one after the other, with the same pictures.
 
-    pip install -r benchmarks/requirements.txt; apt-get install wrk
+    pip install -e '.[train]' -r benchmarks/requirements.txt; apt-get install wrk
     python benchmarks/serve.py [--model default] [--seconds 5] [--rounds 3] [--only ours,plain…] [--out serve.csv]
 
 Each contender is started, asked once (start-up: from its process's start to its first answer), warmed, and then asked by `wrk`, which keeps a
@@ -126,7 +126,7 @@ def main():
     for name, kind, default in (("--model", str, "default"), ("--seconds", int, 5), ("--rounds", int, 3), ("--only", str, ""), ("--out", str, "")): a.add_argument(name, type=kind, default=default)
     a = a.parse_args()
     if not shutil.which("wrk"): sys.exit("wrk is not installed: apt-get install wrk")
-    folder, artefact, rows = Path(tempfile.mkdtemp()), artefact_folder(a.model), []
+    folder, artefact, rows = Path(tempfile.mkdtemp()), artefact_folder(a.model).resolve(), []
     bodies = {n: write_request(folder, n) for n, _ in LOADS}
     keras_model(folder)
     chosen = {n: c for n, c in contenders(folder, artefact).items() if not a.only or any(n.startswith(o) for o in a.only.split(","))}

@@ -11,7 +11,7 @@ if RUNTIME == "onnx":
     session = onnxruntime.InferenceSession(MODEL)
     SIZE, infer = session.get_inputs()[0].shape[1], lambda x: session.run(["logits"], {"image": x})[0]
 else:
-    import keras
+    import keras, gtsrb.model   # which registers its layers
     model = keras.models.load_model(MODEL, compile=False); SIZE = model.input_shape[1]
     infer = (lambda x: model.predict(x, verbose=0)) if RUNTIME == "predict" else (lambda x: np.asarray(model(x)))
 
