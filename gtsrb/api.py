@@ -187,6 +187,7 @@ class PartHeaders:
         if self.key.lower() == b"content-disposition": self.disposition = self.value
         self.key = self.value = b""
 
+# %% ../nbs/12_api.ipynb #b93ff147
 class UploadReader(PartHeaders):
     "Takes a multipart body in pieces and collects its files; `Refusal` where a limit is passed."
     EVENTS = "part_begin", "header_field", "header_value", "header_end", "headers_finished", "part_data", "end"
@@ -405,6 +406,7 @@ class Job:
         done,        # an `asyncio.Future`
     ): self.images, self.ask, self.done, self.results, self.next, self.left = images, ask, done, [None] * len(images), 0, len(images)
 
+# %% ../nbs/12_api.ipynb #e7eccba0
 class Batcher:
     "Threads that take images from all requests in turn."
     def __init__(self,
@@ -858,6 +860,7 @@ PIECE, LINGER = 65_536, 2.0   # of an answer, bytes; for a client that still sen
 
 class Abandoned(Exception): "The client no longer takes its answer."
 
+# %% ../nbs/12_api.ipynb #d9cea130
 class SlowClients:
     "ASGI middleware: neither a body without end nor an answer that nobody takes holds a connection."
     def __init__(self, app, seconds): self.app, self.seconds = app, seconds   # `seconds` for each piece of an answer

@@ -58,6 +58,7 @@ def scored(card:dict) -> str: # Markdown
     if seeds := card["metrics"].get("seeds"): rows.append(["mean ± standard deviation of the seeds", seeds_in_words(seeds)])
     return table(["On the official test images", "Value (95% interval)"], rows) + f"\n\nIntervals: bootstrap over {t['groups']} groups of near-identical frames, of {t['group_sizes'][0]} to {t['group_sizes'][2]} images."
 
+# %% ../nbs/10a_card.ipynb #5920a5d2
 def seeds_in_words(
     seeds:dict, # from `seeds_of`
 ) -> str:
@@ -93,6 +94,7 @@ def calibrated(card:dict) -> str: # Markdown
     if "nll_cross_fitted" in c: rows.append(["negative log-likelihood, temperature fitted on the other half of the tracks", "", _digits(4)(c["nll_cross_fitted"])])
     return head + "\n\n" + table(["On training images, out of fold", "Before", "After (95% interval)"], rows)
 
+# %% ../nbs/10a_card.ipynb #f3a12bd2
 SCORES = dict(odds="maximum softmax, as log odds", energy="energy", margin="best logit minus second", height="best logit minus mean")
 
 def known(card:dict) -> str: # Markdown
@@ -105,6 +107,7 @@ def known(card:dict) -> str: # Markdown
     rows = [[f.replace("_", " ") + " \\*" * v["kept_aside"], v["images"], f"{v['auroc']:.4f}", percent(v["fpr95"]), percent(shipped.get(f, v["passes"]))] for f, v in families.items()]
     return head + "\n\n" + table(["Pictures of no sign", "Pictures", f"AUROC against {'test' if t else 'out-of-fold'} signs", "Pass where 95% of signs pass", "Pass as shipped"], rows)
 
+# %% ../nbs/10a_card.ipynb #8b11670e
 def worse(card:dict) -> str: # Markdown
     "What is left when pictures get worse."
     if not (r := card.get("robustness")): return "Pictures made worse have not been shown to it."
@@ -129,6 +132,7 @@ def trained(card:dict) -> str: # Markdown
             ["time", f"{t['seconds']:,} s"], ["hardware", f"{t['hardware']}, {t['policy']}"], ["versions", ", ".join(f"{k} {v}" for k, v in t["versions"].items())]]
     return table(["Training", ""], rows) + "\n\nThe whole configuration stands in `card.json`; `gtsrb train --config card.json` trains it again."
 
+# %% ../nbs/10a_card.ipynb #ecb13529
 def scorings(
     card:dict,   # JSON of an artefact
     record:Path, # CSV of all scorings
@@ -142,6 +146,7 @@ def scorings(
             f"Finished models of this project have scored them {len(rows)} times. {said}. Before the project began, runs of the recipe that it started from had scored them four more times; those are not in the table.\n\n"
             + table(["", "Model", "Seed", "Errors", "Accuracy"], [[i, r["name"], r["seed"], r["errors"], percent(float(r["accuracy"]))] for i, r in enumerate(rows, 1)]))
 
+# %% ../nbs/10a_card.ipynb #6690fa35
 LIMITS = '''- One camera, one region, daylight and dusk, the years around the benchmark's making: other cameras, snow, night and newer signs are other data.
 - Tracks are photographs of the same physical sign, so errors come in groups, and intervals over groups are wide.
 - Which test images belong to one track is unpublished; the groups are recovered from pixels and are not perfect.

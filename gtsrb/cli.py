@@ -74,6 +74,7 @@ class StudyFormat(str, Enum):
     table = "table"
     csv = "csv"
 
+# %% ../nbs/13_cli.ipynb #6fbccffd
 def csv_header(
     top_k:int,        # candidates
     known:bool=False, # is it said whether they are known signs?
@@ -118,6 +119,7 @@ def progress_bar(
     from rich.progress import track
     return track(items, title, total() if total else len(items), console=Console(stderr=True), transient=True)
 
+# %% ../nbs/13_cli.ipynb #f806ee05
 def answers(
     paths:list[str],     # sources
     engine:Engine,       # not ray
@@ -152,6 +154,7 @@ def all_told(
         if not hasattr(result, "code") and None in (result.known, result.known_score): raise ValueError(f"--known: the service at {url} does not tell known signs from other pictures")
         yield name, result
 
+# %% ../nbs/13_cli.ipynb #d0aef1b4
 def on_cluster(
     paths:list[str],      # sources
     out:Path|None,        # folder or address of the Parquet files
@@ -230,6 +233,7 @@ def download(
     from gtsrb.data import download
     print(download(root, url, checksums=check, keep=keep))
 
+# %% ../nbs/13_cli.ipynb #69be275d
 @data_app.command()
 def verify(
     root:Root = None,
@@ -332,6 +336,7 @@ def judge(
     out.parent.mkdir(parents=True, exist_ok=True); fold_answers(found, root, precision).save(out)
     if attack: out.with_suffix(".json").write_text(json.dumps(attacked(found, attack, root), indent=1) + "\n")
 
+# %% ../nbs/13_cli.ipynb #cac0dd25
 @app.command()
 def calibrate(
     artefact:Annotated[list[Path], typer.Argument(help="Folders of artefacts; their cards get temperature, threshold and figures.")],
@@ -376,6 +381,7 @@ def known_figures(
     pictures, family = no_sign_pictures(size=predictor.preprocess.size)
     return known_report(scores, predictor.answers(pictures)[1], family, predictor.known["threshold"], groups, (*KEPT_ASIDE, PHOTOGRAPHS))
 
+# %% ../nbs/13_cli.ipynb #0066ec8d
 @app.command()
 def evaluate(
     model:Annotated[str|None, typer.Option(help="default, or an artefact's folder.")] = None,
@@ -461,6 +467,7 @@ def study_run(
     from gtsrb.study import search
     search(out, trials, epochs, tuple(fold or (1, 2, 3)), root, base, storage, seed, beat, pd.read_csv(known, float_precision="round_trip") if known else None)
 
+# %% ../nbs/13_cli.ipynb #af2dc8f4
 class Comparison(str, Enum):
     "What `gtsrb study compare` runs."
     claims = "claims"
@@ -516,6 +523,7 @@ def study_compare(
     if len(runs): write(runs)                                                                    # those of other processes among them
     table = pd.read_csv(results/"runs.csv"); print(summary(table[table["setting"].isin(settings)]).to_string(index=False))
 
+# %% ../nbs/13_cli.ipynb #8a70a827
 @study_app.command("score")
 def study_score(
     out:Annotated[Path, typer.Argument(help="Folder of `gtsrb study compare`.")],

@@ -19,6 +19,7 @@ FILES, BYTES = 64, 16 * 2**20                    # in one request
 class ServiceError(RuntimeError):
     "The service refuses the request, or cannot be reached."
 
+# %% ../nbs/12a_client.ipynb #bb3e89d1
 class Client:
     "A running service, asked for predictions."
     def __init__(self,
@@ -102,6 +103,7 @@ def content(
         with open(image, "rb") as f: return f.read()
     except OSError as e: return PredictionError("unreadable_file", f"{e.strerror or e}: {os.fspath(image)}")
 
+# %% ../nbs/12a_client.ipynb #04575c09
 def requests_of(
     items, # an iterable of (name, bytes, path or `PredictionError`)
 ):

@@ -110,6 +110,7 @@ def plot_class_accuracy(
     ax.set(xlim=(min(95, 100 * t["accuracy"].min() - 0.5), 100), xlabel="accuracy, %", ylabel=""); sns.despine(ax=ax)
     return ax
 
+# %% ../nbs/08_evaluate.ipynb #165cfc92
 def plot_confusion(
     matrix:np.ndarray, # (classes, classes) from `confusion`
 ): # Matplotlib axes
@@ -121,6 +122,7 @@ def plot_confusion(
     ax.set(xlabel="predicted class", ylabel="true class")
     return ax
 
+# %% ../nbs/08_evaluate.ipynb #52e09100
 def plot_errors(
     squares:np.ndarray,       # (n, s, s, 3) uint8 RGB
     y_true:np.ndarray,        # (n,) classes

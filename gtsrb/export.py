@@ -50,6 +50,7 @@ def to_onnx(
     onnx.checker.check_model(proto)
     return proto.SerializeToString()
 
+# %% ../nbs/10_export.ipynb #a47af34d
 def onnx_logits(
     model:bytes,        # from `to_onnx`
     inputs:np.ndarray,  # (n, s, s, 3) float32
@@ -81,6 +82,7 @@ def calibration_squares(
     rows, _ = training_data(run.config, root)
     return load_squares(rows.groupby(["class", "track"]).sample(1, random_state=0), root, run.config.preprocess)
 
+# %% ../nbs/10_export.ipynb #1717a235
 class _Batches(CalibrationDataReader):
     "Model input in the form that ONNX Runtime asks for."
     def __init__(self, inputs): self.parts = iter([{"image": inputs[i:i+64]} for i in range(0, len(inputs), 64)])
@@ -105,6 +107,7 @@ def quantise(
     onnx.checker.check_model(proto)
     return proto.SerializeToString()
 
+# %% ../nbs/10_export.ipynb #50438df2
 def make_network(
     run:Run,               # finished
     precision:str="int8",  # one of `PRECISIONS`
@@ -135,6 +138,7 @@ def held_out_logits(
     squares, prep = load_squares(valid, root, run.config.preprocess), run.config.preprocess
     return valid, onnx_logits(network, prep(squares)) if network else predict_logits(run.model, squares, prep)
 
+# %% ../nbs/10_export.ipynb #2e43bdfd
 def calibrate(
     held_out:Run,  # a run with a fold held out
     like:Run,      # the run whose temperature is wanted
@@ -169,6 +173,7 @@ def no_sign_pictures(
     if not all(importlib.util.find_spec(p) for p in ("skimage", "sklearn")): return drawn, family
     return np.concatenate([drawn, photographs(each, size, JUDGING_SEED)[0]]), np.concatenate([family, [PHOTOGRAPHS] * each])
 
+# %% ../nbs/10_export.ipynb #5ae8c7b9
 def fold_answers(
     run:Run,              # with a fold held out
     root=None,            # data folder; `home()` if None
@@ -183,6 +188,7 @@ def fold_answers(
     return OutOfFold(rows["path"].to_numpy(str), np.full(len(rows), run.config.fold), logits, onnx_logits(network, run.config.preprocess(pictures[mine])),
                      family[mine], json.dumps(run.config.to_dict())).as_saved()
 
+# %% ../nbs/10_export.ipynb #0c41f2d6
 def join_folds(
     parts:list, # of `OutOfFold`, from `fold_answers`: all folds of one recipe
     root=None,  # data folder; `home()` if None
@@ -221,6 +227,7 @@ def known_by(
     passes = KNOWN_SCORES[known["score"]](onnx_logits(network, preprocess(pictures))) >= known["threshold"]
     return {str(f): float(passes[family == f].mean()) for f in dict.fromkeys(family)}
 
+# %% ../nbs/10_export.ipynb #0d813a22
 def attacked(
     held_out:Run, # a run with a fold held out
     images:int,   # of that fold, drawn at random
@@ -293,6 +300,7 @@ def write_artefact(
     if out.exists(): out.rename(fresh/"replaced")
     fresh.rename(out); shutil.rmtree(out/"replaced", ignore_errors=True)
 
+# %% ../nbs/10_export.ipynb #0988324d
 def export_artefact(
     run_folder:Path,           # of the run that ships
     held_out_folder:Path|None, # of the run that calibrates it; None: `calibrate_artefact` is to do it later

@@ -104,6 +104,7 @@ def residual(
 POOLINGS = dict(avg=[layers.GlobalAveragePooling2D], max=[layers.GlobalMaxPooling2D],
                 avgmax=[layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D])
 
+# %% ../nbs/06_model.ipynb #1693f29e
 def sign_resnet(
     size:int=48,                 # side of the input, px
     classes:int=NUM_CLASSES, # logits that come out
@@ -189,6 +190,7 @@ def _losses(model, x, y, floor):
     "Cross-entropy of each picture."
     return keras.ops.sparse_categorical_crossentropy(y, model(standardised(x, floor), training=False), from_logits=True)
 
+# %% ../nbs/06_model.ipynb #c56988f1
 def pgd(
     model:keras.Model,   # standardised pictures → logits
     squares:np.ndarray,  # (n, s, s, 3) uint8 RGB
@@ -214,6 +216,7 @@ def pgd(
             now = np.clip(now + (e if steps == 1 else 2.5 * e / steps) * np.sign(g), low, high)
     return worst.astype(np.uint8)
 
+# %% ../nbs/06_model.ipynb #825846a0
 def fgsm(
     model:keras.Model,   # standardised pictures → logits
     squares:np.ndarray,  # (n, s, s, 3) uint8 RGB

@@ -120,6 +120,7 @@ def known_entry(
     if not all(found) or len({k["score"] for k in found}) > 1: return None
     return found[0] if len(found) == 1 else dict(score=found[0]["score"], threshold=float(np.mean([k["threshold"] for k in found])))
 
+# %% ../nbs/11_predict.ipynb #94fd4153
 class Model:
     "An artefact, opened: square pictures in, probabilities out. Threads may share it."
     def __init__(self,
@@ -207,6 +208,7 @@ def read_square(
     except OSError as e: return PredictionError("unreadable_file", f"{e.strerror or e}: {os.fspath(image)}")
     except (TypeError, ValueError) as e: return PredictionError("unsupported_input", str(e))
 
+# %% ../nbs/11_predict.ipynb #3a95b96f
 def best(
     row:np.ndarray, # (43,) probabilities
     names:list,     # of the 43 classes

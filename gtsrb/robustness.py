@@ -34,6 +34,7 @@ def gaussian_noise(
     "Noise, in each channel on its own."
     return x + rng.normal(0, 255 * sd, x.shape)
 
+# %% ../nbs/08a_robustness.ipynb #e87aa9cc
 def impulse_noise(
     x:np.ndarray, # (s, s, 3) float RGB, 0 to 255
     share:float, # of the values that are lost, 0 to 1
@@ -73,6 +74,7 @@ def pixelate(
     n = max(round(len(x) * share), 1)
     return cv2.resize(cv2.resize(x, (n, n), interpolation=cv2.INTER_AREA), (len(x), len(x)), interpolation=cv2.INTER_NEAREST)
 
+# %% ../nbs/08a_robustness.ipynb #ac2d62aa
 def spatter(
     x:np.ndarray, # (s, s, 3) float RGB, 0 to 255
     share:float, # of the picture that is covered, 0 to 1
@@ -123,6 +125,7 @@ def scale(
     "Larger or smaller by a factor."
     return _affine(x, cv2.getRotationMatrix2D(_middle(x), 0, factor ** rng.choice([-1, 1])))
 
+# %% ../nbs/08a_robustness.ipynb #cd9f2676
 def occlude(
     x:np.ndarray, # (s, s, 3) float RGB, 0 to 255
     share:float, # side of the square, as a share of the picture's, 0 to 1
@@ -150,6 +153,7 @@ def dark(
     "Exposed so little that few grey levels are left, and the sensor's noise with them."
     return np.round(x * factor + rng.normal(0, 0.7, x.shape))
 
+# %% ../nbs/08a_robustness.ipynb #910491df
 DISPLACEMENTS = dict(rotate=(rotate, (5, 10, 15, 20, 30)), shift=(shift, (0.03, 0.06, 0.1, 0.15, 0.2)),
                      scale=(scale, (1.07, 1.15, 1.25, 1.4, 1.6)), occlude=(occlude, (0.15, 0.25, 0.35, 0.45, 0.55)))
 SCARCITIES = dict(small=(small, (20, 16, 13, 11, 9)), dark=(dark, (0.2, 0.12, 0.08, 0.05, 0.03)))
@@ -197,6 +201,7 @@ def class_robustness(
     "Class-wise accuracy under each view."
     return pd.DataFrame({v: class_accuracy(y_true, p).set_index("class")["accuracy"] for (v, s), p in answers.items() if s == severity})
 
+# %% ../nbs/08a_robustness.ipynb #649b5d0b
 def robustness_summary(
     table:pd.DataFrame, # from `robustness`, with severity 3 in it
 ) -> dict: # images; severities; mean_of_seven: mean accuracy over the seven corruptions at severity 3; views: name: accuracies, in the order of the severities

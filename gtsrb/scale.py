@@ -75,6 +75,7 @@ def walk_address(
     for f in sorted(fs.get_file_info(pf.FileSelector(root, recursive=True, allow_not_found=True)), key=lambda f: f.path):
         if f.type is pf.FileType.File: yield address.partition("?")[0].rstrip("/") + f.path[len(root):], f.path
 
+# %% ../nbs/14_scale.ipynb #cb6d303f
 def files_under(
     source:str, # a path or an address
 ): # yields (name, path in the file system)
@@ -128,6 +129,7 @@ def opened(
     "Open a file of a source."
     return file_system(address)[0].open_input_file(path) if is_address(address) else open(path, "rb")
 
+# %% ../nbs/14_scale.ipynb #c74c3344
 def row_groups(address:str, path:str) -> int: # at least 1
     "How many groups of rows a Parquet file has; 1 where it cannot be read, which reading will say."
     try: import pyarrow.parquet as pq
@@ -161,6 +163,7 @@ def read_rows(
             data = row[image].get("bytes") if isinstance(row[image], dict) else row[image]   # Hugging Face keeps {bytes, path}
             yield str(row[label]) if label and row[label] is not None else f"{name}/{i}", data if data is not None else b""
 
+# %% ../nbs/14_scale.ipynb #b4f070f5
 def read_shard(
     part:Part, # a tar file
 ):
@@ -210,6 +213,7 @@ def answer(
     found = iter(predictor.predict([d for _, d in batch if not isinstance(d, PredictionError)], top_k))
     return [(name, d if isinstance(d, PredictionError) else next(found)) for name, d in batch]
 
+# %% ../nbs/14_scale.ipynb #731f1055
 def in_process(
     sources,     # paths and addresses
     model=None,  # as for `Predictor`
@@ -219,6 +223,7 @@ def in_process(
     predictor = Predictor(model)
     for batch in batches_of(sources): yield from answer(predictor, batch, top_k)
 
+# %% ../nbs/14_scale.ipynb #84871497
 def _open(model):
     global _predictor
     _predictor = Predictor(model, threads=1)
@@ -271,6 +276,7 @@ def table_of(
         columns["error"].append(f"{d.code}: {d.message}" if isinstance(d, PredictionError) else None)
     return pa.table(columns, pa.schema([("path", pa.string()), ("bytes", pa.binary()), ("file", pa.binary()), ("error", pa.string())]))
 
+# %% ../nbs/14_scale.ipynb #1ed4043f
 def image_source(
     parts:list, # of `Part`
 ): # for `ray.data.read_datasource`
@@ -333,6 +339,7 @@ def quick_filter():
         def filter_rows_for_block(self, block): return block.filter([name not in self.known for name in block["path"].to_pylist()])
     return Known
 
+# %% ../nbs/14_scale.ipynb #d771bc3f
 def with_ray(
     sources,          # paths and addresses
     out:str,          # folder of the answers, on a file system that all nodes see

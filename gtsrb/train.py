@@ -51,6 +51,7 @@ def one_cycle(
     "Up to 1 over the first 30%, then down to 0, both along a cosine."
     return cosine(1 - t / 0.3) if t < 0.3 else cosine((t - 0.3) / 0.7)
 
+# %% ../nbs/07_train.ipynb #f9bcd8d6
 SCHEDULES = dict(constant=constant, halving=halving, cosine=cosine, one_cycle=one_cycle)
 
 def learning_rates(
@@ -261,6 +262,7 @@ def orthogonal(
         x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
     return keras.ops.transpose(x) if turn else x
 
+# %% ../nbs/07_train.ipynb #9c20f16f
 def make_optimizer(
     config:TrainConfig, # of the run
     steps:int,          # steps of an epoch
@@ -274,6 +276,7 @@ def make_optimizer(
     if config.weight_decay: opt.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return opt
 
+# %% ../nbs/07_train.ipynb #6ae69d2b
 def make_model(
     config:TrainConfig,   # of the run
     policy:str|None=None, # Keras dtype policy instead of the configuration's
@@ -293,6 +296,7 @@ def cost(
     model = make_model(dataclasses.replace(config, small_epochs=0), "float32")
     return dict(params=model.count_params(), macs=multiply_accumulates(model))
 
+# %% ../nbs/07_train.ipynb #c50d2470
 def compile_model(
     model:keras.Model,  # from `make_model`; changed in place
     config:TrainConfig, # optimiser, rates, label smoothing
@@ -349,6 +353,7 @@ def renormalise(
         model(data[i][0], training=True)
     for l, m in zip(norms, momentum): l.momentum = m
 
+# %% ../nbs/07_train.ipynb #7eaed6f6
 def _copy(variable): return np.array(keras.ops.convert_to_numpy(variable))
 
 def use_averages(
@@ -385,6 +390,7 @@ def environment() -> dict: # hardware and versions, for the card
     versions = {name: importlib.import_module(module).__version__ for name, module in packages.items()}
     return dict(hardware=f"{processor}, {os.cpu_count()} cores{gpu}", versions=dict(python=platform.python_version(), **versions))
 
+# %% ../nbs/07_train.ipynb #7ee3e43a
 def save_checkpoint(
     folder:Path,   # made if missing
     model:keras.Model,  # compiled and built
@@ -406,6 +412,7 @@ def save_weights(
     with open(Path(folder)/"weights.tmp", "wb") as f: np.savez(f, **{f"w{i:03}": w for i, w in enumerate(model.get_weights())})
     os.replace(Path(folder)/"weights.tmp", Path(folder)/"weights.npz")
 
+# %% ../nbs/07_train.ipynb #8accde90
 def read_checkpoint(
     folder:Path, # of a run
 ) -> dict: # config, policy (Keras dtype policy in use), environment, history (one dict an epoch)
@@ -443,6 +450,7 @@ def judge_epoch(
     nll = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(labels)), labels]
     return dict(val_accuracy=round(float((logits.argmax(1) == labels).mean()), 6), val_nll=round(float(nll.mean()), 6))
 
+# %% ../nbs/07_train.ipynb #88c0bb33
 class EpochReport(keras.callbacks.Callback):
     "Validate the averaged weights, keep the history, write the checkpoint, after every epoch."
     def __init__(self, config, folder, history, data, plain, valid=None, on_epoch=None, judge=None):
@@ -538,6 +546,7 @@ def fit(
     if config.batch_size % devices: raise ValueError(f"a batch of {config.batch_size} cannot be shared among {devices} devices")
     with on_devices(devices): return _fit(config, root, out, stop_after, verbose, on_epoch, judge, teacher)
 
+# %% ../nbs/07_train.ipynb #71ff49e1
 def _fit(config, root, out, stop_after, verbose, on_epoch, judge, teacher):
     check_teacher(config, teacher)
     train, valid = training_data(config, root)
