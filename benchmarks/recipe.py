@@ -10,7 +10,7 @@
 
 Every step is a `gtsrb` command, printed before it runs; one copies. What was interrupted goes on from its last epoch when the script is started again. What a step
 leaves is committed, so that the steps may be done on different days and machines: a run whose artefact or answers (`gtsrb judge`) stand there, made with
-its configuration, is not run again. Scoring is left out: `gtsrb evaluate MODEL --record benchmarks/scorings.csv` does it, once, at the end."""
+its configuration, is not run again. Scoring is left out: `benchmarks/score.py` does it, once, at the end."""
 import argparse, json, os, shlex, shutil, subprocess, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -6,12 +6,12 @@
 __all__ = ['app', 'data_app', 'study_app', 'EXPECTED', 'Root', 'Storage', 'note', 'version', 'options', 'explain', 'main',
            'Format', 'StudyFormat', 'csv_header', 'csv_row', 'probability_row', 'Engine', 'progress_bar', 'answers',
            'check_known', 'all_told', 'on_cluster', 'predict', 'serve', 'download', 'verify', 'data_info',
-           'read_config', 'train', 'export', 'judge', 'calibrate', 'record_scoring', 'known_figures', 'evaluate',
-           'robustness', 'study_run', 'Comparison', 'committed_trials', 'merge_rows', 'study_compare', 'study_score',
-           'study_show', 'info']
+           'read_config', 'train', 'export', 'judge', 'calibrate', 'record_scoring', 'scored_as', 'known_figures',
+           'evaluate', 'robustness', 'study_run', 'Comparison', 'committed_trials', 'merge_rows', 'study_compare',
+           'study_score', 'study_show', 'info']
 
 # %% ../nbs/13_cli.ipynb #4bb4d406
-import contextlib, csv, importlib, itertools, json, os, sys
+import contextlib, csv, hashlib, importlib, itertools, json, os, sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -369,6 +369,14 @@ def record_scoring(
         out.writerow([score[c] for c in columns])
     return max(lines, 1)
 
+def scored_as(
+    card:dict, # of a `Predictor`
+) -> dict: # model_sha256, name, seed; of several artefacts the hash of their hashes, and their seeds
+    "What a scoring goes by in the record."
+    if "members" not in card: return dict(model_sha256=card["model"]["sha256"], name=card["name"], seed=card["training"]["config"]["seed"])
+    each = [scored_as(c) for c in card["members"]]
+    return dict(model_sha256=hashlib.sha256("".join(e["model_sha256"] for e in each).encode()).hexdigest(), name=card["name"], seed=" + ".join(str(e["seed"]) for e in each))
+
 def known_figures(
     predictor,         # `Predictor` of an artefact with a threshold
     scores:np.ndarray, # (n,) of test images, the higher, the more likely a sign
@@ -384,17 +392,17 @@ def known_figures(
 # %% ../nbs/13_cli.ipynb #0066ec8d
 @app.command()
 def evaluate(
-    model:Annotated[str|None, typer.Option(help="default, or an artefact's folder.")] = None,
-    out:Annotated[Path|None, typer.Option(help="Folder for class_accuracy.csv and probabilities.npz.")] = None,
-    record:Annotated[Path|None, typer.Option(help="Write the figures on the artefact's card, and a line to this CSV of all scorings.")] = None,
+    model:Annotated[list[str]|None, typer.Option(help="default, or an artefact's folder; given several times, their answers are averaged.")] = None,
+    out:Annotated[Path|None, typer.Option(help="Folder for score.json, class_accuracy.csv and probabilities.npz.")] = None,
+    record:Annotated[Path|None, typer.Option(help="Write the figures on the artefact's card (of several there is none), and a line to this CSV of all scorings.")] = None,
     root:Root = None,
 ):
-    "Score an artefact on the 12,630 official test images."
+    "Score an artefact, or several together, on the 12,630 official test images."
     from gtsrb.confidence import confidence_scores, score_intervals
     from gtsrb.data import DUPLICATES, available, image_paths, read_table
     from gtsrb.evaluate import class_accuracy, near_identical_groups, official_score
     from gtsrb.predict import Predictor
-    predictor, table, official = Predictor(model), read_table(root), available(root)
+    predictor, table, official = Predictor(model or None), read_table(root), available(root)
     if not official: note("this is not the official test set: the figures say nothing of the benchmark")
     if record and not official: raise ValueError("--record is for the official test set alone")
     test = table[table["set"] == "test"]; y = test["class"].to_numpy()
@@ -407,12 +415,13 @@ def evaluate(
     print(json.dumps(score, indent=1)); print(classes[classes["errors"] > 0].sort_values("accuracy").to_string(index=False))
     if out:
         out.mkdir(parents=True, exist_ok=True)
+        write_json(out/"score.json", score)
         classes.to_csv(out/"class_accuracy.csv", index=False); np.savez_compressed(out/"probabilities.npz", probabilities=probabilities)
     if record:
-        config, card = predictor.card["training"]["config"], predictor.card
-        score["times_scored"] = record_scoring(record, score | dict(model_sha256=card["model"]["sha256"], name=card["name"], seed=config["seed"]))
-        card["metrics"]["test"] = score
-        write_json(predictor.path/"card.json", card)
+        score["times_scored"] = record_scoring(record, score | scored_as(predictor.card))
+        if "members" not in predictor.card:
+            predictor.card["metrics"]["test"] = score
+            write_json(predictor.path/"card.json", predictor.card)
 
 # %% ../nbs/13_cli.ipynb #c4ad01b8
 @app.command()

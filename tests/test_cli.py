@@ -145,6 +145,9 @@ def test_train_export_evaluate_from_the_command_line(tmp_path):
     done = gtsrb(*evaluate, "--out", tmp_path / "bench", env=env)
     assert done.returncode == 0 and "not the official test set" in done.stderr
     assert np.load(tmp_path / "bench/probabilities.npz")["probabilities"].shape == (len(list(pictures.glob("*.ppm"))), 43)
+    done = gtsrb(*evaluate, "--model", tmp_path / "telling", "--out", tmp_path / "both", env=env)
+    score, p = (json.loads((tmp_path / f"{n}/score.json").read_text()) for n in ("bench", "both")), [np.load(tmp_path / f"{n}/probabilities.npz")["probabilities"] for n in ("bench", "both")]
+    assert done.returncode == 0 and [v["images"] for v in score] == [len(p[0]), len(p[1])] and np.abs(p[0] - p[1]).max() > 0      # answers averaged
     done = gtsrb(*evaluate, "--record", tmp_path / "scorings.csv", env=env)                             # drawn signs never get onto a card
     assert done.returncode == 1 and "official" in done.stderr
     assert json.loads((tmp_path / "made/card.json").read_text())["metrics"] == {}
@@ -187,6 +190,31 @@ def test_the_recipe_is_made_of_commands_that_there_are(tmp_path):
     (into / "default/card.json").write_text(json.dumps(card | dict(metrics=dict(test=1))))
     recipe.copy(into / "benchmarks/models/1", into / "default", "default")
     assert json.loads((into / "default/card.json").read_text())["metrics"] == dict(test=1)      # the same network keeps its figures
+
+def test_scoring_is_made_of_commands_that_there_are(tmp_path, capsys, monkeypatch):
+    "Every step of benchmarks/score.py, parsed; what is scored already is not scored again; `default` takes its seed's figures and no other network's."
+    import importlib.util
+    from typer.main import get_command
+    from gtsrb.cli import app, scored_as
+    folder = Path(__file__).resolve().parents[1] / "benchmarks"
+    monkeypatch.syspath_prepend(str(folder))
+    spec = importlib.util.spec_from_file_location("score", folder / "score.py")
+    score = importlib.util.module_from_spec(spec); spec.loader.exec_module(score)
+    commands = [c for *_, c in score.plan(tmp_path) if c]
+    for verb, *args in commands: get_command(app).commands[verb].make_context(verb, [str(a) for a in args])
+    assert sum("--record" in c for c in commands) == 7                                          # five seeds, the ensemble, lite
+    cards = [dict(name=f"seed-{s}", model=dict(sha256=f"{s}"), training=dict(config=dict(seed=s)), metrics=dict(test=dict(errors=10 + s, accuracy=1 - s / 1000))) for s in score.SEEDS]
+    assert len({scored_as(c)["model_sha256"] for c in [*cards, dict(name="both", members=cards[:2])]}) == 6
+    default = tmp_path / "gtsrb/assets/default/card.json"; default.parent.mkdir(parents=True)
+    for s, c in zip(score.SEEDS, cards): (f := tmp_path / f"benchmarks/models/{s}").mkdir(parents=True); (f / "card.json").write_text(json.dumps(c))
+    default.write_text(json.dumps(cards[0] | dict(name="default", metrics=dict(parity=1)))); score.share(tmp_path)
+    found = json.loads(default.read_text())
+    assert found["name"] == "default" and found["metrics"]["test"]["errors"] == 11 and found["metrics"]["parity"] == 1 and len(found["metrics"]["seeds"]["runs"]) == 5
+    default.write_text(json.dumps(cards[1]))
+    with pytest.raises(SystemExit, match="another network"): score.share(tmp_path)
+    monkeypatch.setattr("sys.argv", ["score.py", "--into", str(tmp_path), "--dry-run"]); score.main()
+    said = capsys.readouterr().out
+    assert said.count("there already") == 5 and "ensemble: gtsrb evaluate" in said and "lite: not there" in said
 
 @pytest.mark.real
 def test_the_official_test_set_scored_from_outside(tmp_path):
