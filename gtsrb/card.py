@@ -135,9 +135,10 @@ def trained(card:dict) -> str: # Markdown
 # %% ../nbs/10a_card.ipynb #ecb13529
 def scorings(
     card:dict,   # JSON of an artefact
-    record:Path, # CSV of all scorings
+    record:Path|None, # CSV of all scorings; None outside the repository
 ) -> str: # Markdown
     "How often the test set was scored."
+    if record is None: return "How often the official test images were scored is on record in the repository."
     with open(record, newline="") as f: rows = list(csv.DictReader(f))
     mine = [i for i, r in enumerate(rows, 1) if r["model_sha256"] == card["model"]["sha256"]]
     said = f"This artefact's is number {' and '.join(map(str, mine))}" if mine else "This artefact is not among them"
@@ -158,7 +159,7 @@ LICENCE = "The network and the code are under the Apache License 2.0. The benchm
 
 def page(
     card:dict,   # of card.json
-    record:Path, # CSV of all scorings
+    record:Path|None, # CSV of all scorings; None outside the repository
 ) -> str: # Markdown
     "The whole card as a page, without its title."
     parts = {"What it is": about(card), "What it is for": PURPOSE, "How well it reads signs": scored(card), "How much its confidence is worth": calibrated(card), "What it does not know": known(card),

@@ -19,7 +19,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from .core import NUM_CLASSES, OpenCVUnavailable, home, softmax, write_json
+from .core import NUM_CLASSES, OpenCVUnavailable, committed, home, softmax, write_json
 
 # %% ../nbs/13_cli.ipynb #bbf1aeea
 app = typer.Typer(name="gtsrb", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
@@ -487,9 +487,7 @@ class Comparison(str, Enum):
 def committed_trials(): # pandas.DataFrame
     "The trials of this repository; `ValueError` where it is not one."
     import pandas as pd
-    here = Path.cwd()
-    kept = next((f for p in (here, *here.parents) if (f := p/"nbs/results/study.csv").is_file()), None)
-    if kept is None: raise ValueError("no committed trials here: call it in the repository, or name a study with --out")
+    if not (kept := committed("nbs/results/study.csv")): raise ValueError("no committed trials here: call it in the repository, or name a study with --out")
     return pd.read_csv(kept)
 
 def merge_rows(

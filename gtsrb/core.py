@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CLASSES', 'NUM_CLASSES', 'IMAGE_SUFFIXES', 'KNOWN_SCORES', 'MAX_PIXELS', 'SignClass', 'class_name', 'home',
            'seed_everything', 'softmax', 'odds', 'energy', 'margin', 'height', 'OpenCVUnavailable', 'load_cv2',
-           'write_json']
+           'write_json', 'committed']
 
 # %% ../nbs/00_core.ipynb #47b7a674
 import importlib, json, os, random, sys
@@ -150,3 +150,10 @@ def write_json(
     "Write JSON, indented, in one move."
     file = Path(file); fresh = file.with_suffix(".tmp")
     fresh.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8"); os.replace(fresh, file)
+
+# %% ../nbs/00_core.ipynb #c0331702
+def committed(
+    path:str, # in the repository, such as nbs/results/study.csv
+) -> Path|None: # None where one does not work in the repository, or it has no such file
+    "A file or folder of the repository, seen from one of its folders."
+    return next((f for p in (Path.cwd(), *Path.cwd().parents) if (f := p/path).exists()), None)
