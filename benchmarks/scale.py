@@ -1,7 +1,7 @@
 """The engines of `gtsrb predict` beside each other, their memory, and what a thread's time goes into.
 
     pip install '.[scale]' psutil
-    python benchmarks/scale.py rates|memory|stages|service [--root DATA] [--images N] [--rounds 3] [--model default] [--only …] [--out benchmarks/scale.json]
+    python benchmarks/scale.py rates|memory|stages|service [--root DATA] [--images N] [--rounds 3] [--model default] [--only …] [--out nbs/results/scale.json]
 
 `rates` (50,000 images) predicts the benchmark's own test images, repeated until there are enough (drawn signs where the data set is not there): one
 process with one thread, `--engine processes` with two workers, `--engine ray` with two actors, in turn. Start-up is what the same takes for two

@@ -292,7 +292,8 @@ def write_artefact(
     history:list,  # of the run
 ):
     "Put an artefact in its place, in one move."
-    fresh = Path(tempfile.mkdtemp(dir=out.resolve().parent))
+    parent = out.resolve().parent; parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(dir=parent))
     (fresh/"model.onnx").write_bytes(network)
     write_json(fresh/"card.json", card)
     (fresh/"training_log.json").write_text("[\n" + ",\n".join(json.dumps(r) for r in history) + "\n]\n")
