@@ -5,7 +5,7 @@
 
 1. `default`: five seeds on all training images; the first one ships, which is written here and was so before any was scored.
 2. Its five folds, each without a fifth of the tracks: for temperature, threshold and the review of labels.
-3. Five artefacts, benchmarks/models/1 … 5 (the ensemble), and gtsrb/assets/default, the same as the first.
+3. Five artefacts, benchmarks/models/1 … 5 (the ensemble), and gtsrb/assets/default, the same as the first, with its weights for Keras in benchmarks/default.
 4. `lite`: a small network that learns from the five beside the labels, and its folds, each taught by the one network that has not seen the fold either.
 
 Every step is a `gtsrb` command, printed before it runs; one copies. What was interrupted goes on from its last epoch when the script is started again. What a step
@@ -27,6 +27,7 @@ def plan(out, into):
               (f"answers-{f}", ["judge", out / f"fold-{f}", "--out", kept / f"default-{f}.npz", *(["--attack", "1000"] if f == FOLDS[0] else [])]),
               (f"teacher-{f}", ["export", out / f"fold-{f}", "--out", kept / f"teacher-{f}", "--name", f"fold-{f}"])] for f in FOLDS]
     default = [("default", ["copy", models / f"{SHIPPED}", "--out", assets / "default", "--name", "default"]),
+               ("weights", ["copy", out / f"seed-{SHIPPED}/weights.npz", "--out", into / "benchmarks/default/weights.npz"]),
                ("calibrate", ["calibrate", assets / "default", *(models / f"{s}" for s in SEEDS), *answers("default"), "--out-of-fold", into / "benchmarks/default/out_of_fold.npz"])]
     small = [("lite-all", ["train", "--config", lite, "--out", out / "lite", *(o for s in SEEDS for o in ("--teacher", models / f"{s}"))]),
              ("lite", ["export", out / "lite", "--out", assets / "lite", "--name", "lite"])]
@@ -55,9 +56,12 @@ def is_kept(chain):
     wanted = read_config(*option(training, "--config"), option(training, "--set")).to_dict() | dict(teacher=None)
     return all(configuration(out) == wanted for _, command in others for out in option(command, "--out"))
 
-def copy(source, to, name):
-    "An artefact under another name; the same network that is there already keeps its card, and the figures on it."
+def copy(source, to, name=None):
+    "An artefact under another name; the same network that is there already keeps its card, and the figures on it. Or a file, unless an earlier machine has kept it."
     from gtsrb.core import write_json
+    if name is None:
+        if source.exists() or not to.exists(): to.parent.mkdir(parents=True, exist_ok=True); shutil.copy(source, to)
+        return
     card = json.loads((source / "card.json").read_text())
     if (to / "card.json").exists() and json.loads((to / "card.json").read_text())["model"] == card["model"]: return
     shutil.copytree(source, to, dirs_exist_ok=True); write_json(to / "card.json", card | dict(name=name))
