@@ -22,7 +22,6 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, Programmin
 from .evaluate import bootstrap_interval, class_accuracy, cross_fitted_nll, scores
 from .core import softmax
 from .data import read_table
-from .preprocess import Preprocess
 from .train import BASELINE, SCHEDULES, Run, TrainConfig, cost, fit, history_so_far, judge_epoch, load_run, load_squares, predict_logits, read_checkpoint, training_data
 
 # %% ../nbs/09_study.ipynb #722da5b9
@@ -210,7 +209,7 @@ _changed = {
     "geometry": dict(augmentation=GEOMETRY), "augmentation": dict(augmentation=FIRST.augmentation),
     "quarter": dict(options=dict(filters=(8, 16, 32), hidden=64)), "half": dict(options=dict(filters=(16, 32, 64), hidden=128)),
     "larger": dict(options=dict(filters=(32, 64, 256), hidden=1024)),
-    "found-network": dict(architecture="sign_resnet", options=dict(stem=16, widths=(32, 64, 128), blocks=(1, 1, 1), pooling="max", dropout=0.27), preprocess=Preprocess(size=40))}
+    "found-network": dict(architecture="sign_resnet", options=dict(stem=16, widths=(32, 64, 128), blocks=(1, 1, 1), pooling="max", dropout=0.27), preprocess=dataclasses.replace(BASELINE.preprocess, size=40))}
 CLAIMS = {"baseline": {}, "random-split": dict(split="random")} | {n: c | dict(epochs=8) for n, c in _changed.items()}   # what differs from `BASELINE`
 
 # %% ../nbs/09_study.ipynb #df922268
