@@ -208,7 +208,7 @@ def test_uploads_are_let_go_at_once(tiny, tmp_path):
         process, files = psutil.Process(s.process.pid), [(f"{i}.bmp", b"BM" + bytes(7 * 2**20)) for i in range(9)]
         before = process.memory_info().rss
         for _ in range(5): assert s.post(*files).status_code == 422
-        assert process.memory_info().rss - before < 64 * 2**20
+        wait_for(lambda: process.memory_info().rss - before < 64 * 2**20)      # the last answer may be here before its request has ended; an idle process collects no garbage
 
 @pytest.mark.slow
 @pytest.mark.parametrize("args", [(), TWO], ids=["1 worker", "2 workers"])
