@@ -13,7 +13,7 @@ import pandas as pd
 
 from .preprocess import Preprocess
 from .robustness import corrupt
-from .study import FIRST, judge_images
+from .study import FIRST, FOUND_NETWORK, judge_images
 from .train import Run, TrainConfig, load_squares, predict_logits
 
 # %% ../nbs/09a_recipe.ipynb #f2892f77
@@ -34,7 +34,7 @@ def judge_hard(
     return judge(squares).assign(nll_hard=np.mean([w["nll"] for w in worse], 0), error_hard=np.mean([w["error"] for w in worse], 0))
 
 # %% ../nbs/09a_recipe.ipynb #84b843cf
-FOUND = dataclasses.replace(FIRST, preprocess=Preprocess(size=40), options=dict(stem=16, widths=(32, 64, 128), blocks=(1, 1, 1), pooling="max", dropout=0.27), augmentation=FIRST.augmentation.scaled(0.43),
+FOUND = dataclasses.replace(FIRST, preprocess=Preprocess(size=40), options=FOUND_NETWORK, augmentation=FIRST.augmentation.scaled(0.43),
                     optimizer="muon", learning_rate=0.0053, weight_decay=0.32, schedule="constant", balance=0.97, label_smoothing=0.05, ema=0.99, epochs=10)
 
 FRAME = {

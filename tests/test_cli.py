@@ -214,6 +214,7 @@ def test_scoring_is_made_of_commands_that_there_are(tmp_path, capsys, monkeypatc
     with pytest.raises(SystemExit, match="another network"): score.share(tmp_path)
     monkeypatch.setattr("sys.argv", ["score.py", "--into", str(tmp_path), "--dry-run"]); score.main()
     said = capsys.readouterr().out
+    with monkeypatch.context() as m, pytest.raises(SystemExit, match="no models of seed 1, 2"): m.setattr("sys.argv", ["score.py", "--into", str(tmp_path / "nowhere")]); score.main()
     assert said.count("there already") == 5 and "ensemble: gtsrb evaluate" in said and "lite: not there" in said
 
 @pytest.mark.real
