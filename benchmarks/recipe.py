@@ -34,7 +34,7 @@ def plan(out, into):
     small_folds = [[(f"lite-fold-{f}", ["train", "--config", lite, "--out", out / f"lite-{f}", "--set", f"fold={f}", "--teacher", kept / f"teacher-{f}"]),
                     (f"lite-answers-{f}", ["judge", out / f"lite-{f}", "--out", kept / f"lite-{f}.npz"])] for f in FOLDS]
     calibrated = [("calibrate-lite", ["calibrate", assets / "lite", *answers("lite"), "--out-of-fold", into / "benchmarks/lite/out_of_fold.npz"])]
-    return [seeds[:1] + folds + seeds[1:], [default, small, *small_folds], [calibrated]]     # what ships and what calibrates it come first
+    return [seeds + folds, [default, small, *small_folds], [calibrated]]
 
 def option(command, name):
     "All values of an option."
