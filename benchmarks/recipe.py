@@ -23,8 +23,9 @@ def plan(out, into):
     answers = lambda name: [o for f in FOLDS for o in ("--fold", kept / f"{name}-{f}.npz")]
     seeds = [[(f"seed-{s}", ["train", "--config", big, "--out", out / f"seed-{s}", "--set", f"seed={s}"]),
               (f"model-{s}", ["export", out / f"seed-{s}", "--out", models / f"{s}", "--name", f"seed-{s}"])] for s in SEEDS]
+    extra = {FOLDS[0]: ["--attack", "1000"], FOLDS[1]: ["--scores", into / "benchmarks/default/known_scores.csv"]}     # asked of one network each
     folds = [[(f"fold-{f}", ["train", "--config", big, "--out", out / f"fold-{f}", "--set", f"seed={SHIPPED}", "--set", f"fold={f}"]),
-              (f"answers-{f}", ["judge", out / f"fold-{f}", "--out", kept / f"default-{f}.npz", *(["--attack", "1000"] if f == FOLDS[0] else [])]),
+              (f"answers-{f}", ["judge", out / f"fold-{f}", "--out", kept / f"default-{f}.npz", *extra.get(f, [])]),
               (f"teacher-{f}", ["export", out / f"fold-{f}", "--out", kept / f"teacher-{f}", "--name", f"fold-{f}"])] for f in FOLDS]
     default = [("default", ["copy", models / f"{SHIPPED}", "--out", assets / "default", "--name", "default"]),
                ("weights", ["copy", out / f"seed-{SHIPPED}/weights.npz", "--out", into / "benchmarks/default/weights.npz"]),

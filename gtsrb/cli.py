@@ -328,13 +328,15 @@ def judge(
     weights:Annotated[str, typer.Option(help="File in the folder.")] = "weights.npz",
     precision:Annotated[str, typer.Option(help="In which the network computes: int8 or float32.")] = "int8",
     attack:Annotated[int, typer.Option(min=0, help="Attack so many held-out images (FGSM and PGD; minutes) and write what is left beside the answers: .json.")] = 0,
+    scores:Annotated[Path|None, typer.Option(help="Also compare scores of known signs, one that looks at features among them: a table, .csv.")] = None,
     root:Root = None,
 ):
     "Keep what a run says of the images that it did not see."
-    from gtsrb.export import attacked, finished_run, fold_answers
+    from gtsrb.export import attacked, finished_run, fold_answers, known_comparison
     found = finished_run(run, weights)
     out.parent.mkdir(parents=True, exist_ok=True); fold_answers(found, root, precision).save(out)
     if attack: out.with_suffix(".json").write_text(json.dumps(attacked(found, attack, root), indent=1) + "\n")
+    if scores: scores.parent.mkdir(parents=True, exist_ok=True); known_comparison(found, root).to_csv(scores, index=False, float_format="%.6g")
 
 # %% ../nbs/13_cli.ipynb #cac0dd25
 @app.command()

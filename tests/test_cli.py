@@ -125,9 +125,11 @@ def test_train_export_evaluate_from_the_command_line(tmp_path):
     assert [json.loads(l)["epoch"] for l in done.stdout.splitlines()] == [1, 2]
     done = gtsrb("export", tmp_path / "all", "--calibration", tmp_path / "fold", "--out", tmp_path / "made", "--name", "made", "--root", root, env=env)
     assert done.returncode == 0, done.stderr
-    for args in (["export", tmp_path / "all", "--out", tmp_path / "telling"], ["judge", tmp_path / "fold", "--out", tmp_path / "0.npz", "--attack", 3], ["judge", tmp_path / "other", "--out", tmp_path / "1.npz"]):
+    for args in (["export", tmp_path / "all", "--out", tmp_path / "telling"], ["judge", tmp_path / "fold", "--out", tmp_path / "0.npz", "--attack", 3], ["judge", tmp_path / "other", "--out", tmp_path / "1.npz", "--scores", tmp_path / "told/scores.csv"]):
         done = gtsrb(*args, "--root", root, env=env)
         assert done.returncode == 0, done.stderr
+    head, *told = (tmp_path / "told/scores.csv").read_text().splitlines()
+    assert head.startswith("score,family,images,auroc") and {t.split(",")[0] for t in told} == {"odds", "energy", "margin", "height", "features"}
     assert gtsrb("predict", root / "GTSRB/Final_Test/Images", "--model", tmp_path / "telling", "--known").returncode == 1     # it cannot tell yet
     done = gtsrb("calibrate", tmp_path / "telling", "--fold", tmp_path / "0.npz", "--fold", tmp_path / "0.npz", "--root", root, env=env)
     assert done.returncode == 1 and "each of 2 folds once; they hold out 0, 0" in done.stderr
@@ -161,7 +163,7 @@ def test_the_recipe_is_made_of_commands_that_there_are(tmp_path):
     recipe = importlib.util.module_from_spec(spec); spec.loader.exec_module(recipe)
     out, into = tmp_path / "out", tmp_path / "into"
     made, names = {str(out / "default.json"), str(out / "lite.json")}, []
-    kept = {str(into / f"benchmarks/{name}/out_of_fold.npz") for name in ("default", "lite")}
+    kept = {str(into / f"benchmarks/{name}/out_of_fold.npz") for name in ("default", "lite")} | {str(into / "benchmarks/default/known_scores.csv")}
     for phase in recipe.plan(out, into):
         after = set()
         for chain in phase:                                                                    # none waits for another of its phase
