@@ -5,9 +5,10 @@ from pathlib import Path
 import httpx, numpy as np, pytest
 
 from conftest import SHIPPED, environment, serving
+from gtsrb import api
 from gtsrb.api import STATIC
 from gtsrb.core import CLASSES, home
-from gtsrb.preprocess import cv2
+from gtsrb.preprocess import ERROR_CODES, cv2
 
 rng = np.random.default_rng(0)
 PIXELS = cv2.GaussianBlur(rng.integers(0, 256, (40, 44, 3), np.uint8), (0, 0), 2)
@@ -197,6 +198,36 @@ def test_openapi_says_what_is_answered(server):
     post = server.get("/openapi.json").json()["paths"]["/predict"]["post"]
     assert set(post["responses"]) >= {"200", "400", "408", "413", "422", "429", "503", "504"}
     assert post["requestBody"]["content"]["multipart/form-data"]["schema"]["required"] == ["files"]
+    assert post["responses"]["429"]["headers"]["Retry-After"]["description"] == "seconds"
+
+def codes_in_source():
+    "Every code that the service may send in place of an answer, but those of single files."
+    source = Path(api.__file__).read_text()
+    return {*re.findall(r'(?:Refusal\(\d+, |problem\(|40\d: )"(\w+)"', source), "http_error"}
+
+def test_every_code_has_an_example():
+    told = set()
+    def look(x):
+        if isinstance(x, dict) and isinstance(x.get("code"), str) and "message" in x: told.add(x["code"])
+        for v in x.values() if isinstance(x, dict) else x if isinstance(x, list) else (): look(v)
+    look(api.create_app(settings=api.Settings(api_key="x")).openapi())
+    assert codes_in_source() | {*ERROR_CODES} == told | {"method_not_allowed", "http_error"}     # these two are of no route
+
+def test_sigterm_takes_no_lock():
+    "The signal may come while the main thread counts: its handler must not wait for a lock that this thread holds."
+    code = """
+import asyncio, signal
+from gtsrb.api import Service, Settings, draining
+async def main():
+    s, told = Service(Settings(drain_s=0.01)), []
+    signal.signal(signal.SIGTERM, lambda *a: told.append(a))
+    with draining(s):
+        with s.metrics.ready._value._lock: signal.raise_signal(signal.SIGTERM)
+        await asyncio.sleep(0.3)
+        print(s.state, len(told))
+asyncio.run(main())"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["draining", "1"], done.stderr
 
 def test_metrics_count(server):
     def count(line): return float(dict(l.rsplit(" ", 1) for l in server.get("/metrics").text.splitlines() if l[0] != "#").get(line, 0))

@@ -11,6 +11,7 @@ from gtsrb import api
 from gtsrb.core import CLASSES
 from gtsrb.preprocess import ERROR_CODES, cv2
 from gtsrb.signs import render_sign
+from test_api import codes_in_source
 
 pytestmark = pytest.mark.slow
 SIZES = dict(desktop=dict(viewport=dict(width=1440, height=900)), phone=dict(viewport=dict(width=390, height=844), is_mobile=True, has_touch=True))
@@ -254,14 +255,12 @@ def test_only_bad_files(browser, server, tmp_path):
         assert page.locator(".failed").count() == len(ERROR_CODES)
 
 def test_words_for_everything_in_both_languages(browser, server):
-    source = Path(api.__file__).read_text()
-    codes = {*ERROR_CODES, *re.findall(r'Refusal\(\d+, "(\w+)"', source), *re.findall(r'40\d: "(\w+)"', source), *re.findall(r'40\d: \("(\w+)"', source), *re.findall(r'"code": "(\w+)"', source),
-             "malformed_body", "busy", "http_error"}
+    codes = {*ERROR_CODES, *codes_in_source()}
     assert {"unauthorized", "upload_too_slow", "body_too_large", "busy", "not_ready", "answer_too_slow", "too_many_pictures"} <= codes and len(codes) > 20
     with visit(browser, server.url) as page:
         words, errors = page.evaluate("async () => { const w = await import('/static/words.js'); return [w.WORDS, w.ERRORS].map(x =>"
             "Object.fromEntries(Object.entries(x).map(([l, k]) => [l, Object.fromEntries(Object.entries(k).map(([n, v]) => [n, v === '' ? '' : String(v)]))]))) }")
-        assert words["en"].keys() == words["de"].keys() and errors["en"].keys() == errors["de"].keys() >= codes - {"prediction", "tags"}
+        assert words["en"].keys() == words["de"].keys() and errors["en"].keys() == errors["de"].keys() >= codes
         assert all(v for w in (words, errors) for language in w.values() for v in language.values())
         used = set(re.findall(r'\bt\(\s*"(\w+)"|data-t(?:-label)?="(\w+)"', "".join((Path(api.STATIC) / f).read_text() for f in ("app.js", "cards.js", "index.html"))))
         assert {a or b for a, b in used} <= words["en"].keys()
