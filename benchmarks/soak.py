@@ -2,7 +2,7 @@
 
     python benchmarks/soak.py [--seconds 600] [--model default] [--workers 1] [--clients 2]
 
-Exit code 1 when an answer was wrong, a status was 5xx, a worker ended, or memory grew: by a line through a worker's resident memory
+Exit code 1 when an answer was wrong or missing, a status was 5xx, a worker ended, or memory grew: by a line through a worker's resident memory
 from the first third on, more than 10 MiB over the run, or above 250 MiB at the end. The last line printed is the result as JSON."""
 import argparse, http.client, json, random, sys, tempfile, threading, time
 from collections import Counter
@@ -28,7 +28,7 @@ def body_of(files):
     return b"".join(parts) + b"--XX-soak--\r\n"
 
 class Client(threading.Thread):
-    "Sends requests of good and damaged files over one connection, and now and then one that is hostile."
+    "Sends requests of good and damaged files over one connection, and now and then one that is hostile or dear."
     def __init__(self, port, right, until, seed):
         super().__init__()
         self.port, self.right, self.until, self.rng = port, right, until, random.Random(seed)
@@ -37,7 +37,7 @@ class Client(threading.Thread):
     def run(self):
         self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         while time.monotonic() < self.until:
-            try: self.vanish() if self.rng.random() < 0.01 else self.once()
+            try: self.rng.choices((self.once, self.vanish, self.explain), (98, 1, 1))[0]()
             except Exception as e: self.wrong.append(f"{type(e).__name__}: {e}"); self.connection.close()
 
     def once(self):
@@ -45,15 +45,28 @@ class Client(threading.Thread):
         files = [(None, mutate(rng.choice(seeds), rng, seeds)) for _ in range(rng.randint(0, 16))] + [rng.choice(self.right) for _ in range(rng.randint(1, 16))]
         rng.shuffle(files)
         begin, body = time.perf_counter(), body_of([data for _, data in files])
-        if rng.random() < 0.02: body = body[:rng.randint(0, len(body))]      # cut off: refused
-        self.connection.request("POST", "/predict?format=list", body, {"Content-Type": "multipart/form-data; boundary=XX-soak"})
-        r = self.connection.getresponse(); answers = json.loads(r.read())
-        self.statuses[r.status] += 1; self.slowest = max(self.slowest, time.perf_counter() - begin)
-        if r.status != 200: return
+        cut = rng.random() < 0.02                                            # before the last boundary is complete: refused
+        status, answers = self.post("/predict?format=list", body[:rng.randint(0, len(body) - 3)] if cut else body)
+        self.slowest = max(self.slowest, time.perf_counter() - begin)
+        if status != (400 if cut else 200): self.wrong.append(f"{status}, where the body was {'cut off' if cut else 'complete'}")   # a good file is among them
+        if status != 200: return
         self.files += len(files); self.damaged += sum(want is None for want, _ in files)
         if len(answers) != len(files): self.wrong.append("answers missing")
         for (want, _), got in zip(files, answers):
             if want and not (got.get("class") == want["class"] and abs(got["confidence"] - want["confidence"]) < 2e-4): self.wrong.append(f"{got} instead of {want}")
+
+    def post(self, path, body):
+        "Status and answer of one request."
+        self.connection.request("POST", path, body, {"Content-Type": "multipart/form-data; boundary=XX-soak"})
+        r = self.connection.getresponse(); answer = json.loads(r.read())
+        self.statuses[r.status] += 1
+        return r.status, answer
+
+    def explain(self):
+        "Ask for the dearest map of one good picture."
+        want, file = self.rng.choice(self.right)
+        status, answer = self.post("/explain?cells=16", body_of([file]))
+        if status != 200 or answer["class"] != want["class"] or np.shape(answer["heat"]) != (16, 16): self.wrong.append(f"{status} for a map")
 
     def vanish(self):
         "Begin a request and go away."
@@ -78,11 +91,11 @@ def soak(seconds, model, workers, n_clients):
         alive = server.process.poll() is None and all(p.is_running() for p in processes)
         traceback = "Traceback" in server.text()
     times, memory = np.array(times), np.array(memory).max(axis=1)
-    late = times > seconds / 3
+    late = (times > seconds / 3) & np.isfinite(memory)                       # a worker that has ended has none
     statuses = sum((c.statuses for c in clients), Counter())
     return dict(seconds=seconds, requests=sum(statuses.values()), files=sum(c.files for c in clients), damaged=sum(c.damaged for c in clients), statuses=dict(statuses),
         wrong=sum(len(c.wrong) for c in clients), wrong_first=[w for c in clients for w in c.wrong][:3], slowest_s=round(max(c.slowest for c in clients), 3), alive=alive, traceback=traceback,
-        memory_mib=dict(first=round(memory[0], 1), most=round(memory.max(), 1), last=round(memory[-1], 1), growth=round(np.polyfit(times[late], memory[late], 1)[0] * seconds, 1)))
+        memory_mib=dict(first=round(memory[0], 1), most=round(memory.max(), 1), last=round(memory[-1], 1), growth=round(np.polyfit(times[late], memory[late], 1)[0] * seconds, 1) if late.any() else np.nan))
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -91,7 +104,7 @@ def main():
     args = parser.parse_args()
     r = soak(args.seconds, args.model, args.workers, args.clients)
     m = r["memory_mib"]
-    bad = [name for name, is_bad in (("wrong answers", r["wrong"]), ("5xx", any(s >= 500 for s in r["statuses"])), ("a worker ended", not r["alive"]), ("a traceback", r["traceback"]),
+    bad = [name for name, is_bad in (("wrong answers", r["wrong"]), ("no answers", not r["files"]), ("5xx", any(s >= 500 for s in r["statuses"])), ("a worker ended", not r["alive"]), ("a traceback", r["traceback"]),
                                      ("memory grew", m["growth"] > 10), ("memory", m["last"] > 250)) if is_bad]
     print(json.dumps(r | {"failed": bad}))
     sys.exit(bool(bad))

@@ -242,7 +242,8 @@ def heat_map(
     "What the odds of a class lose when a part of the picture is blurred away; the greatest loss is 1."
     if class_id is not None and not 0 <= class_id < NUM_CLASSES: raise ValueError(f"class_id is 0 to {NUM_CLASSES-1}, not {class_id}")
     if not 1 <= cells <= len(square) // 2: raise ValueError(f"cells is 1 to {len(square) // 2}, not {cells}")
-    p = model(np.concatenate([square[None], veiled(square, cells)]))
+    pictures = np.concatenate([square[None], veiled(square, cells)])
+    p = np.concatenate([model(pictures[i:i+32]) for i in range(0, len(pictures), 32)])   # in pieces, for what ONNX Runtime once needed it keeps
     k = p[0].argmax() if class_id is None else class_id
     odds = np.log(p[:, k] + 1e-300) - np.log(np.delete(p, k, axis=1).sum(axis=1) + 1e-300)
     loss = (odds[0] - odds[1:]).clip(0).reshape(cells, cells)
