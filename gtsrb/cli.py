@@ -185,6 +185,7 @@ def predict(
 ):
     "What is on these pictures?"
     if known and format is not Format.csv: raise typer.BadParameter("--known adds columns to the CSV; the benchmark's own format has none for it")
+    if url and (model or workers or engine is Engine.processes): raise typer.BadParameter("--url asks a service, which answers with its own model: --model, --engine and --workers are for computing here")
     if known and not url: check_known(model)
     if engine is Engine.ray:
         if not out or url or probs or format is not Format.csv or len(model or []) > 1: raise typer.BadParameter("--engine ray needs --out FOLDER, and knows neither --url, --probs, --format nor several models")

@@ -41,6 +41,11 @@ def test_there_are_three_examples(): assert set(EXAMPLES) == set(RUN)
 
 def table(done): return {Path(r["path"]).name: (r["class"], r["error"].split(":")[0], r["confidence"]) for r in csv.DictReader(io.StringIO(done.stdout))}
 
+@pytest.mark.parametrize("more", [("--model", "default"), ("--engine", "processes"), ("--workers", 2)], ids=lambda m: m[0])
+def test_url_takes_no_option_for_computing_here(folder, more):
+    done = gtsrb("predict", folder, "--url", "http://127.0.0.1:9", *more)
+    assert done.returncode == 2 and "computing here" in " ".join(done.stderr.replace("│", " ").split())
+
 def test_url_answers_as_this_machine_would(server, folder, tiny):
     (folder / "bad.png").write_bytes(b"no picture")
     here, there = (gtsrb("predict", folder, *more) for more in (("--model", tiny), ("--url", server.url)))
