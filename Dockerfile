@@ -1,6 +1,7 @@
 # The web service without TensorFlow:
 #   docker build -t gtsrb:0.1.0 . && docker run --rm --read-only --tmpfs /tmp -p 127.0.0.1:8000:8000 gtsrb:0.1.0
-# GTSRB_* (12_api) and UVICORN_* set it up; WEB_CONCURRENCY starts several processes, which share their metrics under /tmp.
+# GTSRB_* (12_api) and UVICORN_* set it up; WEB_CONCURRENCY starts several processes, which share their metrics under /tmp. One that has died
+# is missed after two seconds (UVICORN_TIMEOUT_WORKER_HEALTHCHECK), not five.
 
 FROM python:3.12.12-slim-bookworm AS build
 WORKDIR /src
@@ -18,7 +19,7 @@ RUN /app/bin/python -m compileall -q /app/lib && \
 
 FROM python:3.12.12-slim-bookworm
 COPY --from=build /app /app
-ENV PATH=/app/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 UVICORN_HOST=0.0.0.0 UVICORN_PORT=8000
+ENV PATH=/app/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 UVICORN_HOST=0.0.0.0 UVICORN_PORT=8000 UVICORN_TIMEOUT_WORKER_HEALTHCHECK=2
 WORKDIR /tmp
 USER 10001:10001
 EXPOSE 8000

@@ -53,12 +53,13 @@ m.save({str(folder / "big.keras")!r}); open({str(folder / "big.onnx")!r}, "wb").
 def contenders(folder, artefact):
     "name: (command, environment, most files a request)."
     python, uvicorn, quiet = sys.executable, [sys.executable, "-m", "uvicorn"], ["--no-access-log", "--log-level", "warning"]
+    bare, extra = ["--http", "h11", "--loop", "asyncio"], ["--http", "httptools", "--loop", "uvloop"]   # what `pip install gtsrb` gives; what uvicorn takes where it finds them
     ours = dict(GTSRB_MODEL=str(artefact), GTSRB_LOG="off")
-    plain = lambda runtime, model: ([*uvicorn, "plain:app", *quiet, "--port"], dict(RUNTIME=runtime, MODEL=str(model), PYTHONPATH=str(HERE / "contenders")), 256)
+    plain = lambda runtime, model: ([*uvicorn, "plain:app", *quiet, *bare, "--port"], dict(RUNTIME=runtime, MODEL=str(model), PYTHONPATH=str(HERE / "contenders")), 256)
     shared = dict(ARTEFACT=str(artefact), PYTHONPATH=str(HERE / "contenders"))
     return {
-        "ours": ([*uvicorn, "gtsrb.api:app", *quiet, "--port"], ours, 256),
-        "ours, 2 workers": ([*uvicorn, "gtsrb.api:app", *quiet, "--workers", "2", "--port"], ours | dict(GTSRB_WORKERS=str(max(1, usable_cpus() // 2))), 256),
+        "ours": ([*uvicorn, "gtsrb.api:app", *quiet, *bare, "--port"], ours, 256), "ours, httptools and uvloop": ([*uvicorn, "gtsrb.api:app", *quiet, *extra, "--port"], ours, 256),
+        "ours, 2 workers": ([*uvicorn, "gtsrb.api:app", *quiet, *bare, "--workers", "2", "--port"], ours | dict(GTSRB_WORKERS=str(max(1, usable_cpus() // 2))), 256),
         "plain ONNX, our network": plain("onnx", artefact / "model.onnx"), "plain ONNX float32, 91 M": plain("onnx", folder / "big.onnx"),
         "Keras model(x), 91 M": plain("call", folder / "big.keras"), "Keras predict, 91 M": plain("predict", folder / "big.keras"),
         "LitServe": ([python, str(HERE / "contenders/lit.py")], shared, 1), "LitServe, batches": ([python, str(HERE / "contenders/lit.py")], shared | dict(BATCH="16"), 1),

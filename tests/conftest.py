@@ -79,10 +79,10 @@ class Server:
 
 @contextmanager
 def serving(log, /, ready=True, app="gtsrb.api:app", args=(), **settings):
-    "Run uvicorn with these arguments and settings, and end it with all of its workers."
+    "Run uvicorn, as it is without further packages, with these arguments and settings, and end it with all of its workers."
     port, folder = free_port(), Path(log).parent
     with open(log, "wb") as out:
-        process = subprocess.Popen([sys.executable, "-m", "uvicorn", app, "--port", str(port), *args],
+        process = subprocess.Popen([sys.executable, "-m", "uvicorn", app, "--port", str(port), "--http", "h11", "--loop", "asyncio", *args],
                                    env=environment(**settings) | {"TMPDIR": str(folder)}, stdout=out, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True)
     server, until = Server(process, port, Path(log)), time.monotonic() + 30
     try:

@@ -1,5 +1,6 @@
 """Several workers, sudden death, orderly ends and overload, all over real HTTP with real processes."""
 import contextlib, http.client, re, signal, socket, subprocess, sys, threading, time
+from functools import partial
 from pathlib import Path
 
 import httpx, psutil, pytest
@@ -8,6 +9,7 @@ from conftest import serving
 from test_api import GOOD, multipart, refused, wait_for
 
 TWO = ("--workers", "2", "--timeout-worker-healthcheck", "2")   # with uvicorn's own 5 s, a worker that dies while it is asked is missed for so long
+FAST = (*TWO, "--http", "httptools", "--loop", "uvloop")            # what uvicorn takes by itself where it finds them; Ray brings them
 HEAD = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=XX\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n"
 BODY = multipart(*((f"{i}.png", GOOD["png"]) for i in range(16)))
 
@@ -23,9 +25,9 @@ def both_ready(server): return len(workers(server)) == 2 and metric(server, "gts
 def metric(server, name): return sum(float(l.rsplit(" ", 1)[1]) for l in server.get("/metrics").text.splitlines() if re.match(rf"{re.escape(name)}(\{{| )", l))
 
 @contextlib.contextmanager
-def pair(folder, **settings):
+def pair(folder, args=TWO, **settings):
     "A server of two workers, both ready."
-    with serving(folder / "log", args=TWO, **settings) as s:
+    with serving(folder / "log", args=args, **settings) as s:
         wait_for(lambda: both_ready(s))
         yield s
 
@@ -147,10 +149,11 @@ def accepted_or_refused(server):
     except OSError: return "refused"
 
 @pytest.mark.slow
-@pytest.mark.parametrize("args", [(), TWO], ids=["1 worker", "2 workers"])
+@pytest.mark.parametrize("args", [(), TWO, FAST], ids=["1 worker", "2 workers", "httptools"])
 @pytest.mark.parametrize("drain", [0, 1.5])
 def test_sigterm_under_load_finishes_what_was_accepted(tiny, tmp_path, args, drain):
-    with (pair if args else (lambda f, **k: serving(f / "log", **k)))(tmp_path, model=tiny, drain_s=drain) as s, Clients(s, 8, accepted_or_refused) as load:
+    if "uvloop" in args: pytest.importorskip("httptools"); pytest.importorskip("uvloop")
+    with (partial(pair, args=args) if args else (lambda f, **k: serving(f / "log", **k)))(tmp_path, model=tiny, drain_s=drain) as s, Clients(s, 8, accepted_or_refused) as load:
         time.sleep(1.5)
         before = load.seen.count(200)
         s.process.send_signal(signal.SIGTERM); begin = time.monotonic()

@@ -136,6 +136,7 @@ def test_image_holds_the_serving_floor_alone(image):
 @pytest.mark.parametrize("processes", [1, 2])
 def test_image_serves_from_a_read_only_file_system(image, processes, tmp_path):
     own = variables(FINAL); port = free_port()
+    assert own["UVICORN_TIMEOUT_WORKER_HEALTHCHECK"] == "2"                                  # or a dead worker may be missed for more than five seconds
     env = {"PATH": image(own["PATH"]).replace("$PATH", os.environ["PATH"]), "LANG": "C.UTF-8"} | {k: v for k, v in own.items() if k != "PATH"}
     env |= dict(UVICORN_HOST="127.0.0.1", UVICORN_PORT=str(port), WEB_CONCURRENCY=str(processes), GTSRB_DRAIN_S="2")
     health = json.loads(re.search(r"CMD (\[.*\])$", words(FINAL, "HEALTHCHECK")[0])[1])
