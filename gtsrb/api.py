@@ -365,7 +365,7 @@ _BODY = {"multipart/form-data": {"schema": dict(type="object", required=["files"
 
 FILE_ERRORS = {   # code: a message, as the service words it
     "empty_file": "the file is empty", "unsupported_format": "not a PPM/PGM, PNG, JPEG, BMP or WebP image", "truncated_image": "the JPEG file ends before its image does",
-    "corrupt_image": "the PNG data cannot be decoded", "file_too_large": "larger than 8,388,608 bytes", "too_many_pixels": "10,000 × 10,000 pixels; at most 16,777,216 pixels and 8,192 a side are accepted"}
+    "corrupt_image": "the PNG data cannot be decoded", "file_too_large": "larger than 8,388,608 bytes", "too_many_pixels": "10,000 × 10,000 pixels; at most 16,000,000 pixels and 8,192 a side are accepted"}
 REFUSALS = {      # status: (when, {code: a message})
     400: ("the body is no complete multipart/form-data", {"malformed_body": "the body ends before its closing boundary", "disconnected": "the client went away"}),
     401: ("no key, or the wrong one", {"unauthorized": "this service wants its key, as X-API-Key or as Authorization: Bearer"}),

@@ -34,6 +34,7 @@ def reliability(
     y_true:np.ndarray,        # (n,) classes
     probabilities:np.ndarray, # (n, classes)
     bins:int=15,              # of equally many images
+    groups=None,              # (n,) group of each image, as for `bootstrap_interval`; None: every image is on its own
 ) -> pd.DataFrame: # a row a bin: images, doubt (mean of 1 - confidence), errors (share), low, high (its 95% interval)
     "Confidence against accuracy, as doubt against errors."
     confidence, wrong = probabilities.max(1), probabilities.argmax(1) != y_true
@@ -42,7 +43,9 @@ def reliability(
     table, z = pd.DataFrame(rows), 1.96
     n, e = table["images"], table["errors"]
     middle, half = (e + z**2 / (2 * n)) / (1 + z**2 / n), z / (1 + z**2 / n) * np.sqrt(e * (1 - e) / n + z**2 / (4 * n**2))
-    return table.assign(low=(middle - half).clip(0), high=middle + half)
+    if groups is None: return table.assign(low=(middle - half).clip(0), high=middle + half)
+    spans = [bootstrap_interval(wrong[i], groups[i]) if wrong[i].any() else (0, 1 - .025 ** (1 / len(np.unique(groups[i])))) for i in parts]
+    return table.assign(low=[a for a, _ in spans], high=[b for _, b in spans])
 
 # %% ../nbs/08b_confidence.ipynb #7495ebac
 def plot_reliability(

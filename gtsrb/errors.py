@@ -60,7 +60,7 @@ def accuracy_by(
     hits:np.ndarray,   # (n,) right (1) or wrong (0)
     groups:np.ndarray, # (n,) group of each image, as for `bootstrap_interval`
     bins:int=10,       # of about equally many images; equal values stay together
-) -> pd.DataFrame: # a row a bin: least, most, images, errors, accuracy, low, high (95% interval)
+) -> pd.DataFrame: # a row a bin: least, most, images, errors, accuracy, low, high (95% interval over groups)
     "Accuracy against a property of the image."
     edges = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)[1:-1]))
     part = np.searchsorted(edges, values, side="right")
@@ -68,6 +68,7 @@ def accuracy_by(
     for b in np.unique(part):
         m = part == b
         low, high = bootstrap_interval(hits[m], groups[m])
+        if np.all(hits[m]): low = .025 ** (1 / len(np.unique(groups[m])))
         rows.append(dict(least=values[m].min(), most=values[m].max(), images=int(m.sum()), errors=int((1 - np.asarray(hits[m], int)).sum()), accuracy=float(np.mean(hits[m])), low=low, high=high))
     return pd.DataFrame(rows)
 
