@@ -20,7 +20,7 @@ cv2 = load_cv2()
 # %% ../nbs/05_augment.ipynb #0013a966
 @dataclass(frozen=True)
 class Augmentation:
-    "How strongly training images are varied; the defaults are those of the shipped model."
+    "How strongly training images are varied; the defaults are the recipe's (`gtsrb.recipe.RECIPE`)."
     rotate: float = 15.0      # up to ± degrees
     scale: float = 1.25       # zoom factor, from 1/scale to scale
     aspect: float = 0.10      # width against height, ±
@@ -28,21 +28,21 @@ class Augmentation:
     shift: float = 0.09       # of the side, ± each way
     corners: float = 0.05     # jitter of each corner (perspective), of the side, ±
     mirror: float = 0.5       # probability, where the class has a mirror image (`MIRROR`)
-    gamma: float = 0.6        # exponent e^±gamma
-    contrast: float = 0.3     # factor e^±contrast about mid-grey, clipped like an over-exposed photograph
-    brightness: float = 15.0  # ± grey levels added
+    gamma: float = 0.8        # exponent e^±gamma
+    contrast: float = 0.5     # factor e^±contrast about mid-grey, clipped like an over-exposed photograph
+    brightness: float = 25.0  # ± grey levels added
     channel: float = 0.15     # gain of each colour channel, e^±channel
-    saturation: tuple = (-0.7, 0.5)  # factor e^that
-    hue: float = 12.0         # ± degrees, half of the time
-    p_small: float = 0.20     # probability: shrink to `small` px and enlarge again, smoothly
-    small: tuple = (16, 40)   # from, to; px
-    p_blur: float = 0.20      # probability: Gaussian or motion blur
-    p_jpeg: float = 0.10      # probability: JPEG of quality 15 to 70
-    p_noise: float = 0.25     # probability: Gaussian noise of up to `noise` grey levels
-    noise: float = 14.0       # largest standard deviation of the noise, grey levels
-    p_patch: float = 0.25     # probability: one to three patches that hide part of the sign
+    saturation: tuple = (-1.2, 0.8)  # factor e^that
+    hue: float = 25.0         # ± degrees, half of the time
+    p_small: float = 0.30     # probability: shrink to `small` px and enlarge again, smoothly
+    small: tuple = (14, 40)   # from, to; px
+    p_blur: float = 0.25      # probability: Gaussian or motion blur
+    p_jpeg: float = 0.20      # probability: JPEG of quality 15 to 70
+    p_noise: float = 0.30     # probability: Gaussian noise of up to `noise` grey levels
+    noise: float = 20.0       # largest standard deviation of the noise, grey levels
+    p_patch: float = 0.30     # probability: one to three patches that hide part of the sign
     patch: float = 0.30       # largest side of a patch, of the image's side
-    p_dark: float = 0.0       # probability: expose so little that few grey levels are left
+    p_dark: float = 0.05      # probability: expose so little that few grey levels are left
     dark: tuple = (0.03, 0.3) # factor of the exposure, drawn evenly on a logarithmic scale
 
     def scaled(self,

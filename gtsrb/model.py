@@ -180,7 +180,7 @@ def grad_cam(
 # %% ../nbs/06_model.ipynb #0f7b3f45
 def standardised(
     x,               # Keras tensor (n, s, s, 3), 0 to 255
-    floor:float=8.0, # least standard deviation to divide by, grey levels
+    floor:float=2.0, # least standard deviation to divide by, grey levels
 ): # Keras tensor of the same shape
     "`gtsrb.preprocess.to_input` as differentiable operations, for `standardise`."
     x = x - keras.ops.mean(x, axis=(1, 2, 3), keepdims=True)
@@ -198,7 +198,7 @@ def pgd(
     epsilon:float=2/255, # largest change of a pixel, in shares of its range; a whole number of grey levels
     steps:int=20,        # 1: the fast gradient sign method
     seed:int=0,          # of the random start; one step has none
-    floor:float=8.0,     # of the preprocessing
+    floor:float=2.0,     # of the preprocessing
 ) -> np.ndarray: # (n, s, s, 3) uint8: of all pictures on the way, the one of largest loss
     "Projected gradient descent on the pixels, before they are standardised."
     e = 255 * epsilon
@@ -222,7 +222,7 @@ def fgsm(
     squares:np.ndarray,  # (n, s, s, 3) uint8 RGB
     y_true:np.ndarray,   # (n,) classes
     epsilon:float=2/255, # change of each pixel, in shares of its range; a whole number of grey levels
-    floor:float=8.0,     # of the preprocessing
+    floor:float=2.0,     # of the preprocessing
 ) -> np.ndarray: # (n, s, s, 3) uint8
     "The fast gradient sign method: one step of the whole ε."
     return pgd(model, squares, y_true, epsilon, 1, floor=floor)
@@ -234,7 +234,7 @@ def attack_report(
     model:keras.Model,  # standardised pictures → logits
     squares:np.ndarray, # (n, s, s, 3) uint8 RGB, that were not trained on
     y_true:np.ndarray,  # (n,) classes
-    floor:float=8.0,    # of the preprocessing
+    floor:float=2.0,    # of the preprocessing
     batch:int=128,      # pictures at a time
 ) -> list: # of dicts: method, epsilon (such as 2/255), steps, images, errors, accuracy; the first row is without attack
     "What is left of the accuracy under each of `ATTACKS`."

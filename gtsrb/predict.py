@@ -129,7 +129,7 @@ class Model:
     ):
         self.path = artefact_folder(path)
         self.card, network = read_artefact(self.path)
-        self.preprocess = Preprocess(**{k: self.card["preprocess"][k] for k in ("size", "contrast", "version")}, floor=self.card["preprocess"].get("floor", Preprocess.floor))
+        self.preprocess = Preprocess(**{k: self.card["preprocess"][k] for k in ("size", "contrast", "version")}, floor=self.card["preprocess"].get("floor", 8.0))   # 8: of cards before there was a choice
         self.known = known_entry([self.card])
         try:
             self.session = open_session(network, threads)

@@ -250,7 +250,7 @@ def equalise(
 def to_input(
     images:np.ndarray,           # (n, s, s, 3) uint8 RGB
     contrast:str="standardise",  # one of `CONTRASTS`
-    floor:float=8.0,             # least standard deviation to divide by, grey levels
+    floor:float=2.0,             # least standard deviation to divide by, grey levels
 ) -> np.ndarray: # (n, s, s, 3) float32: zero mean and unit deviation (less where an image's own is below floor), or 0 to 1 for scale
     "Square images to model input."
     if contrast not in CONTRASTS: raise ValueError(f"contrast is one of {', '.join(CONTRASTS)}, not {contrast!r}")
@@ -269,7 +269,7 @@ class Preprocess:
     "How bytes become model input; stored on a model's card."
     size: int = 48                # side of the square input, px
     contrast: str = "standardise" # one of `CONTRASTS`
-    floor: float = 8.0            # least standard deviation to divide by, grey levels
+    floor: float = 2.0            # least standard deviation to divide by, grey levels
     version: int = PREPROCESS_VERSION
 
     def squares(self,

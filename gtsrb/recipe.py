@@ -34,12 +34,12 @@ def judge_hard(
     return judge(squares).assign(nll_hard=np.mean([w["nll"] for w in worse], 0), error_hard=np.mean([w["error"] for w in worse], 0))
 
 # %% ../nbs/09a_recipe.ipynb #84b843cf
-FOUND = dataclasses.replace(FIRST, preprocess=Preprocess(size=40), options=FOUND_NETWORK, augmentation=FIRST.augmentation.scaled(0.43),
+FOUND = dataclasses.replace(FIRST, preprocess=dataclasses.replace(FIRST.preprocess, size=40), options=FOUND_NETWORK, augmentation=FIRST.augmentation.scaled(0.43),
                     optimizer="muon", learning_rate=0.0053, weight_decay=0.32, schedule="constant", balance=0.97, label_smoothing=0.05, ema=0.99, epochs=10)
 
 FRAME = {
     "as found": {}, "full strength": dict(augmentation=FIRST.augmentation), "cosine": dict(schedule="cosine"), "long average": dict(ema=0.998),
-    "48 px": dict(preprocess=Preprocess(size=48))}
+    "48 px": dict(preprocess=FIRST.preprocess)}
 TWICE = dict(seeds=(1, 2), folds=(1, 2), judge=judge_hard)      # for `compare`
 
 # %% ../nbs/09a_recipe.ipynb #84b843d4

@@ -83,7 +83,7 @@ OPTIMIZERS = ("sgd", "adam", "muon")
 
 @dataclass(frozen=True)
 class TrainConfig:
-    "One training run. The defaults are the shipped model's."
+    "One training run. The defaults are the recipe's (`gtsrb.recipe.RECIPE`)."
     seed: int = 1                      # of initial weights, data order and augmentation
     architecture: str = "sign_resnet"  # see `gtsrb.model.ARCHITECTURES`
     options: dict = field(default_factory=dict)  # arguments of the architecture that differ from its defaults
@@ -92,7 +92,7 @@ class TrainConfig:
     split: str = "track"               # track: whole tracks are held out; random: single images, which leaks and is there to be measured
     folds: int = 5                     # parts of the split
     fold: int|None = None              # the part held out for validation; None: none, train on all
-    epochs: int = 20
+    epochs: int = 30
     batch_size: int = 128              # images a step
     optimizer: str = "sgd"             # sgd (Nesterov momentum), adam or muon
     learning_rate: float = 0.4         # peak
@@ -104,10 +104,10 @@ class TrainConfig:
     balance: float = 0.4               # an image is drawn with weight (images of its class)^-balance; 0: all alike
     ema: float = 0.998                 # decay of the averaged weights, which are the result; 0: the last weights
     policy: str = "auto"               # Keras dtype policy; auto: what pays on this device
-    small_epochs: int = 0              # first epochs, at smaller pictures, which are faster
+    small_epochs: int = 15             # first epochs, at smaller pictures, which are faster
     small_size: int = 32               # their side, px
-    synthetic: int = 0                 # drawn signs (`gtsrb.signs`) added to the training images; 43 or more, or none
-    negatives: float = 0.0             # share of each batch that is no sign (`gtsrb.negatives`) and is to be answered with every class alike, 0 to 0.5
+    synthetic: int = 2580              # drawn signs (`gtsrb.signs`) added to the training images; 43 or more, or none
+    negatives: float = 0.03            # share of each batch that is no sign (`gtsrb.negatives`) and is to be answered with every class alike, 0 to 0.5
     teacher: tuple = ()                # SHA-256 of the networks whose mean answer is learnt beside the labels; (): labels alone
     teacher_weight: float = 0.9        # share of their answer in the target, 0 to 1
     teacher_temperature: float = 2.0   # softens their answer
@@ -143,8 +143,8 @@ class TrainConfig:
         return cls(**d)
 
 # %% ../nbs/07_train.ipynb #1747ba6d
-BASELINE = TrainConfig(architecture="baseline_cnn", preprocess=Preprocess(size=32), augmentation=None, epochs=30, optimizer="adam", learning_rate=1e-3,
-                       schedule="halving", warmup_epochs=0, weight_decay=0, label_smoothing=0, balance=0, ema=0)
+BASELINE = TrainConfig(architecture="baseline_cnn", preprocess=Preprocess(size=32, floor=8.0), augmentation=None, epochs=30, optimizer="adam", learning_rate=1e-3,
+                       schedule="halving", warmup_epochs=0, weight_decay=0, label_smoothing=0, balance=0, ema=0, small_epochs=0, synthetic=0, negatives=0.0)
 
 # %% ../nbs/07_train.ipynb #e0353537
 class SignSequence(keras.utils.PyDataset):

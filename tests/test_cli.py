@@ -118,7 +118,7 @@ def test_train_export_evaluate_from_the_command_line(tmp_path):
     "The whole way on drawn signs: two tiny runs, an interrupted one among them, an artefact, its predictions."
     from gtsrb.signs import synthetic_dataset
     root, env = synthetic_dataset(tmp_path / "signs", 215), {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    small = [f"--set={s}" for s in ("epochs=2", "batch_size=43", "policy=float32", "folds=2", 'options={"widths": [16, 16, 32]}')]
+    small = [f"--set={s}" for s in ("epochs=2", "batch_size=43", "policy=float32", "folds=2", "small_epochs=0", "synthetic=0", "negatives=0", 'options={"widths": [16, 16, 32]}')]
     for args in (["--stop-after", 1, "--out", tmp_path / "all"], ["--out", tmp_path / "all"], ["--set=fold=1", "--out", tmp_path / "other"], ["--set=fold=0", "--out", tmp_path / "fold"]):
         done = gtsrb("train", *small, "--root", root, *args, env=env)
         assert done.returncode == 0, done.stderr

@@ -13,7 +13,8 @@ import keras, numpy as np
 from gtsrb.signs import synthetic_dataset
 from gtsrb.train import TrainConfig, fit, load_run, load_squares, predict_logits
 root = synthetic_dataset(sys.argv[2] + "/signs", 215)
-config = TrainConfig(options=dict(widths=(16, 16, 32)), epochs=2, batch_size=43, warmup_epochs=0.5, folds=2, fold=0, policy="float32")
+config = TrainConfig(options=dict(widths=(16, 16, 32)), epochs=2, batch_size=43, warmup_epochs=0.5, small_epochs=0, synthetic=0, negatives=0.0, folds=2, fold=0,
+                     policy="float32")
 whole = fit(config, root, sys.argv[2] + "/whole", verbose=0)
 fit(config, root, sys.argv[2] + "/parts", stop_after=1, verbose=0)
 parts = fit(config, root, sys.argv[2] + "/parts", verbose=0)
@@ -37,7 +38,7 @@ def test_two_devices_learn_as_one(tmp_path):
     "Twenty steps on one and on two virtual devices, same batches, no dropout: the same losses. (At larger rates rounding errors grow tenfold a step, on one device as on two.)"
     from gtsrb.signs import synthetic_dataset
     root, call = synthetic_dataset(tmp_path / "signs", 1300), "from gtsrb.cli import main; main()"
-    settings = ["epochs=2", "batch_size=64", "folds=2", "fold=0", "policy=float32", "learning_rate=0.0003", "warmup_epochs=0", "weight_decay=0", 'options={"stem": 8, "widths": [8, 16, 32], "dropout": 0.0}']
+    settings = ["epochs=2", "batch_size=64", "folds=2", "small_epochs=0", "synthetic=0", "negatives=0", "fold=0", "policy=float32", "learning_rate=0.0003", "warmup_epochs=0", "weight_decay=0", 'options={"stem": 8, "widths": [8, 16, 32], "dropout": 0.0}']
     def losses(n, *more):
         done = subprocess.run([sys.executable, "-c", call, "train", "--root", str(root), "--out", str(tmp_path / f"{n}"), "--devices", str(n), *more, *(f"--set={s}" for s in settings)], capture_output=True, text=True,
             env=environment() | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"})
