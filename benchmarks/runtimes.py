@@ -81,7 +81,7 @@ def write_networks(folder, run, root):
         known, x = run.config.preprocess(calibration_squares(run, root)), run.config.preprocess(load_squares(rows, root, run.config.preprocess))
         np.save(folder / "labels.npy", rows["class"].to_numpy())
     else:
-        run = Run(make_model(TrainConfig(), "float32"), TrainConfig(), []); size = run.config.preprocess.size
+        run = Run(make_model(TrainConfig(small_epochs=0), "float32"), TrainConfig(), []); size = run.config.preprocess.size
         known = x = np.random.default_rng(0).standard_normal((256, size, size, 3)).astype(np.float32)
     np.save(folder / "inputs.npy", x)
     (folder / "float32.onnx").write_bytes(to_onnx(run.model)); (folder / "int8.onnx").write_bytes(quantise((folder / "float32.onnx").read_bytes(), known))
