@@ -921,6 +921,7 @@ class SlowClients:
             return message
         async def sent(message):
             if message["type"] != "http.response.body":
+                await asyncio.sleep(0)                     # uvicorn may have refused the rest of what came just now, and fails on an answer until it knows that the connection is gone
                 if unread: MutableHeaders(scope=message)["Connection"] = "close"
                 return await self.in_time(send(message))
             body, more = message.get("body", b""), message.get("more_body", False)

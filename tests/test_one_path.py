@@ -5,7 +5,6 @@ import numpy as np
 
 from gtsrb.data import image_paths, read_images, read_table
 from gtsrb.predict import Predictor
-from gtsrb.preprocess import Preprocess
 from gtsrb.signs import synthetic_dataset
 from gtsrb.train import BASELINE, SignSequence, load_squares
 
@@ -21,7 +20,7 @@ def test_training_evaluation_and_serving_see_the_same_numbers(tiny, tmp_path):
     table = read_table(root)
     n = len(table)
     training = SignSequence(load_squares(table, root), table["class"].to_numpy(),  # all of them, in an epoch's own order
-                            dataclasses.replace(BASELINE, batch_size=n, preprocess=Preprocess()))
+                            dataclasses.replace(BASELINE, batch_size=n, preprocess=Predictor(tiny).preprocess))
     order = training._shuffled()
     predictor = Predictor(tiny)
     spy = predictor.model.session = Spy(predictor.model.session)
