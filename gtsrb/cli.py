@@ -347,12 +347,13 @@ def calibrate(
     out_of_fold:Annotated[Path|None, typer.Option(help="Also write them put together: .npz.")] = None,
     known_share:Annotated[float, typer.Option(min=0.5, max=1, help="Share of real signs that is to pass as known.")] = 0.995,
     known_score:Annotated[str|None, typer.Option(help="odds, energy, margin or height; without it the one that tells drawn pictures of no sign best.")] = None,
+    partial:Annotated[bool, typer.Option("--partial", help="Some folds are still to come: take those that are there. The card says which they were.")] = False,
     root:Root = None,
 ):
     "Fit confidence and the threshold of known signs to what the folds say, after `gtsrb export` without --calibration."
     from gtsrb.confidence import read_out_of_fold
     from gtsrb.export import calibrate_artefact, join_folds
-    oof = join_folds([read_out_of_fold(f) for f in fold], root)
+    oof = join_folds([read_out_of_fold(f) for f in fold], root, partial)
     attack = next((json.loads(j.read_text()) for f in fold if (j := f.with_suffix(".json")).exists()), None)
     for a in artefact:
         card = calibrate_artefact(a, oof, known_share, known_score, attack=attack)

@@ -178,33 +178,34 @@ def fold_answers(
     run:Run,              # with a fold held out
     root=None,            # data folder; `home()` if None
     precision:str="int8", # one of `PRECISIONS`: in which the network is asked
-    each:int=400,         # pictures of no sign of every family, of which a fold judges its share
+    each:int=400,         # pictures of no sign of every family; a fold judges its share of each
 ) -> OutOfFold: # of this fold alone
     "What one network says of the images that it did not see."
     pictures, family = no_sign_pictures(each, run.config.preprocess.size)
     network = make_network(run, precision, root)
     rows, logits = held_out_logits(run, root, network)
-    mine = slice(run.config.fold, None, run.config.folds)
+    mine = pd.Series(family).groupby(family).cumcount().to_numpy() % run.config.folds == run.config.fold
     return OutOfFold(rows["path"].to_numpy(str), np.full(len(rows), run.config.fold), logits, onnx_logits(network, run.config.preprocess(pictures[mine])),
                      family[mine], json.dumps(run.config.to_dict())).as_saved()
 
 # %% ../nbs/10_export.ipynb #0c41f2d6
 def join_folds(
-    parts:list, # of `OutOfFold`, from `fold_answers`: all folds of one recipe
-    root=None,  # data folder; `home()` if None
-) -> OutOfFold: # every training image once, in the order of the table; `ValueError` where a fold is missing or of another recipe
+    parts:list,         # of `OutOfFold`, from `fold_answers`: all folds of one recipe
+    root=None,          # data folder; `home()` if None
+    partial:bool=False, # may folds be missing?
+) -> OutOfFold: # every training image (of these folds) once, in the order of the table; `ValueError` where a fold is missing or of another recipe
     "The folds of a recipe put together."
     configs = [TrainConfig.from_dict(json.loads(p.recipe)) for p in parts]
     for c in configs[1:]: check_recipe(c, configs[0])
     n, found = configs[0].folds, sorted(c.fold for c in configs)
-    if {(c.folds, c.split) for c in configs} != {(n, configs[0].split)} or found != list(range(n)):
+    if {(c.folds, c.split) for c in configs} != {(n, configs[0].split)} or found != (sorted({*found}) if partial else list(range(n))):
         raise ValueError(f"the calibrating runs must hold out each of {n} folds once; they hold out {', '.join(map(str, found))}")
     path, fold, logits, others, family = (np.concatenate([getattr(p, k) for p in parts]) for k in ("path", "fold", "logits", "others", "family"))
     table = read_table(root); order = table.loc[table["set"] == "train", "path"].to_numpy(str)
     place = {p: i for i, p in enumerate(path)}
-    if len(order) != len(path) or not place.keys() >= {*order}: raise ValueError("some training images were judged never or twice")
-    order = [place[p] for p in order]
-    return OutOfFold(path[order], fold[order], logits[order], others, family, parts[0].recipe)
+    judged = [place[p] for p in order if p in place]
+    if len(judged) != len(path) or len(judged) != len(order) and not partial: raise ValueError("some training images were judged never or twice")
+    return OutOfFold(path[judged], fold[judged], logits[judged], others, family, parts[0].recipe)
 
 # %% ../nbs/10_export.ipynb #60c827a9
 def calibrate_folds(
@@ -214,7 +215,7 @@ def calibrate_folds(
 ) -> tuple: # `calibration` and `known` of the card
     "Temperature and threshold of a recipe, with all figures before and after."
     folds = sorted({int(f) for f in oof.fold})
-    return calibration_figures(oof) | dict(fold=folds, folds=len(folds)), fit_known(oof, (*KEPT_ASIDE, PHOTOGRAPHS), share, score)
+    return calibration_figures(oof) | dict(fold=folds, folds=TrainConfig.from_dict(json.loads(oof.recipe)).folds), fit_known(oof, (*KEPT_ASIDE, PHOTOGRAPHS), share, score)
 
 def known_by(
     network:bytes,   # that ships
