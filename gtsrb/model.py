@@ -32,6 +32,7 @@ class BatchNormalization(layers.BatchNormalization):
         if keras.backend.backend() != "tensorflow" or len(x.shape) != 4: return super().call(x, training=training, mask=mask)
         training = bool(training) and self.trainable
         import tensorflow as tf
+        if training and x.shape[-1] % 16 and not tf.config.list_physical_devices("GPU"): return super().call(x, training=True)
         known = [] if training else [self.moving_mean, self.moving_variance]
         y, mean, variance = tf.compat.v1.nn.fused_batch_norm(x, *(keras.ops.cast(v, "float32") for v in (self.gamma, self.beta, *known)),
                                                              epsilon=self.epsilon, is_training=training)
