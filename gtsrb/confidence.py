@@ -44,7 +44,7 @@ def reliability(
     n, e = table["images"], table["errors"]
     middle, half = (e + z**2 / (2 * n)) / (1 + z**2 / n), z / (1 + z**2 / n) * np.sqrt(e * (1 - e) / n + z**2 / (4 * n**2))
     if groups is None: return table.assign(low=(middle - half).clip(0), high=middle + half)
-    spans = [bootstrap_interval(wrong[i], groups[i]) if wrong[i].any() else (0, 1 - .025 ** (1 / len(np.unique(groups[i])))) for i in parts]
+    spans = [bootstrap_interval(wrong[i], groups[i]) for i in parts]
     return table.assign(low=[a for a, _ in spans], high=[b for _, b in spans])
 
 # %% ../nbs/08b_confidence.ipynb #7495ebac

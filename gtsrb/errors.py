@@ -68,7 +68,6 @@ def accuracy_by(
     for b in np.unique(part):
         m = part == b
         low, high = bootstrap_interval(hits[m], groups[m])
-        if np.all(hits[m]): low = .025 ** (1 / len(np.unique(groups[m])))
         rows.append(dict(least=values[m].min(), most=values[m].max(), images=int(m.sum()), errors=int((1 - np.asarray(hits[m], int)).sum()), accuracy=float(np.mean(hits[m])), low=low, high=high))
     return pd.DataFrame(rows)
 

@@ -167,9 +167,14 @@ def bootstrap_interval(
     draws:int=10_000,    # of as many groups as there are
     seed:int=0,          # of the draws
 ) -> tuple[float, float]: # lower and upper bound of the mean
-    "Percentile bootstrap of a mean over groups: whole groups are drawn with replacement."
+    """Percentile bootstrap of a mean over groups: whole groups are drawn with replacement.
+
+Where all values are 0, or all 1, every draw is the same; then the far bound is that of Clopper and Pearson, with a group as one trial."""
     _, g = np.unique(groups, return_inverse=True)
     total, size = np.bincount(g, np.asarray(hits, float)), np.bincount(g)
+    least = ((1 - level) / 2) ** (1 / len(size))        # if none of so many groups erred, the share of those that do not is as small as this
+    if np.all(total == size): return least, 1.
+    if not total.any(): return 0., 1 - least
     picks = np.random.default_rng(seed).multinomial(len(size), np.full(len(size), 1 / len(size)), draws)
     means = picks @ total / (picks @ size)
     return tuple(float(q) for q in np.quantile(means, [(1 - level) / 2, (1 + level) / 2]))
