@@ -11,7 +11,7 @@
 Every step is a `gtsrb` command, printed before it runs; one copies. What was interrupted goes on from its last epoch when the script is started again. What a step
 leaves is committed, so that the steps may be done on different days and machines: a run whose artefact or answers (`gtsrb judge`) stand there, made with
 its configuration, is not run again. Scoring is left out: `benchmarks/score.py` does it, once, at the end."""
-import argparse, json, os, shlex, shutil, subprocess, sys, threading, time
+import argparse, hashlib, json, os, shlex, shutil, subprocess, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -76,17 +76,20 @@ def main():
     a.out.mkdir(parents=True, exist_ok=True)
     for name, config in dict(default=RECIPE, lite=LITE).items(): (a.out / f"{name}.json").write_text(json.dumps(config.to_dict(), indent=1))
     done, lock = a.out / "done.json", threading.Lock(); finished = json.loads(done.read_text()) if done.exists() else {}
+    def stamp(command):
+        "A step as it is: its command, and the configurations that it names."
+        return hashlib.sha256(repr([str(c) for c in command] + [Path(c).read_text() for c in option(command, "--config")]).encode()).hexdigest()[:16]
     threads = dict(TF_NUM_INTRAOP_THREADS=str(max(1, (os.cpu_count() or 1) // a.jobs))) if a.jobs > 1 else {}
     def follow(chain):
         if is_kept(chain): print(f"{', '.join(name for name, _ in chain)}: there already", flush=True); return
         for name, command in chain:
-            if name in finished: continue
+            if finished.get(name, {}).get("step") == stamp(command): continue
             print("gtsrb" * (command[0] != "copy"), shlex.join(map(str, command)), flush=True)
             if a.dry_run: continue
             start = time.time()
             if command[0] == "copy": copy(command[1], *option(command, "--out"), *option(command, "--name"))
             else: subprocess.run([sys.executable, "-c", "from gtsrb.cli import main; main()", *map(str, command)], check=True, env=os.environ | threads)
-            with lock: finished[name] = round(time.time() - start); done.write_text(json.dumps(finished, indent=1) + "\n")
+            with lock: finished[name] = dict(step=stamp(command), seconds=round(time.time() - start)); done.write_text(json.dumps(finished, indent=1) + "\n")
     for phase in plan(a.out, a.into):
         with ThreadPoolExecutor(a.jobs) as pool: list(pool.map(follow, phase))   # the first error is raised when the others have come to an end
 

@@ -6,7 +6,7 @@
 Every runtime is measured in a process of its own: import and loading (ms), resident memory it adds (MiB), and images a second with one and two
 threads, in batches of 1 and of 32, each as the median of several rounds. --run names a training run that held a fold out: its network is taken in
 float32 and in int8 (calibrated on its training images, as `gtsrb export` does), and errors and negative log-likelihood on the held-out images are
-told for each runtime. Without it the network has random weights, which take as long, and there is nothing to be right or wrong about."""
+told for each runtime but LiteRT, whose files come from Keras. Without it the network has random weights, which take as long, and there is nothing to be right or wrong about."""
 import argparse, csv, json, os, statistics, subprocess, sys, tempfile, time
 from pathlib import Path
 
@@ -87,7 +87,7 @@ def write_networks(folder, run, root):
     (folder / "float32.onnx").write_bytes(to_onnx(run.model)); (folder / "int8.onnx").write_bytes(quantise((folder / "float32.onnx").read_bytes(), known))
     for precision in ("float32", "int8"):
         c = tf.lite.TFLiteConverter.from_keras_model(run.model)
-        if precision == "int8": c.optimizations, c.representative_dataset = [tf.lite.Optimize.DEFAULT], lambda: ([k[None]] for k in known[:300])
+        if precision == "int8": c.optimizations, c.representative_dataset = [tf.lite.Optimize.DEFAULT], lambda: ([k[None]] for k in known[::max(1, len(known) // 300)])
         (folder / f"{precision}.tflite").write_bytes(c.convert())
 
 def main():

@@ -35,6 +35,10 @@ def main():
     a.add_argument("--into", type=Path, default=Path(".")); a.add_argument("--dry-run", action="store_true")
     a = a.parse_args()
     if missing := [s for s in SEEDS if not (a.into / f"benchmarks/models/{s}/card.json").exists()]: sys.exit(f"no models of seed {', '.join(map(str, missing))}: run benchmarks/recipe.py first")
+    cards = {f"benchmarks/models/{s}": json.loads((a.into / f"benchmarks/models/{s}/card.json").read_text()) for s in SEEDS}
+    if bare := [n for n, c in cards.items() if "known" not in c]: sys.exit(f"not calibrated yet: {', '.join(bare)}: run benchmarks/recipe.py first")
+    default = json.loads((a.into / "gtsrb/assets/default/card.json").read_text())
+    if any(default[k] != cards[f"benchmarks/models/{SHIPPED}"][k] for k in ("model", "temperature", "known")): sys.exit(f"gtsrb/assets/default is not seed {SHIPPED} as calibrated: run benchmarks/recipe.py first")
     for name, file, done, command in plan(a.into):
         if file.exists() and done(json.loads(file.read_text())): print(f"{name}: there already", flush=True); continue
         if "lite" in name and not file.exists(): print(f"{name}: not there", flush=True); continue

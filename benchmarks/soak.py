@@ -1,6 +1,6 @@
 """A soak of the web service: good and damaged uploads for ten minutes, every right answer checked, memory watched.
 
-    python benchmarks/soak.py [--seconds 600] [--model default] [--workers 1] [--clients 2]
+    python benchmarks/soak.py [--seconds 600] [--model default] [--workers 1] [--clients 2] [--out soak.json]
 
 Exit code 1 when an answer was wrong or missing, a status was 5xx, a worker ended, or memory grew: by a line through a worker's resident memory
 from the first third on, more than 10 MiB over the run, or above 250 MiB at the end. The last line printed is the result as JSON."""
@@ -100,13 +100,14 @@ def soak(seconds, model, workers, n_clients):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=int, default=600); parser.add_argument("--model", default="default")
-    parser.add_argument("--workers", type=int, default=1); parser.add_argument("--clients", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=1); parser.add_argument("--clients", type=int, default=2); parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     r = soak(args.seconds, args.model, args.workers, args.clients)
     m = r["memory_mib"]
     bad = [name for name, is_bad in (("wrong answers", r["wrong"]), ("no answers", not r["files"]), ("5xx", any(s >= 500 for s in r["statuses"])), ("a worker ended", not r["alive"]), ("a traceback", r["traceback"]),
                                      ("memory grew", m["growth"] > 10), ("memory", m["last"] > 250)) if is_bad]
     print(json.dumps(r | {"failed": bad}))
+    if args.out: args.out.write_text(json.dumps(r | {"failed": bad}, indent=1) + "\n")
     sys.exit(bool(bad))
 
 if __name__ == "__main__": main()

@@ -48,7 +48,7 @@ def run(out, root, chosen, repeat):
         fast.append(timed(dataclasses.replace(CANDIDATES[chosen], seed=s), out/f"fast-{s}"))
         if i < repeat: slow.append(timed(dataclasses.replace(REFERENCE, seed=s), out/f"reference-{s}"))
     return dict(seconds=fast, seconds_mean=round(statistics.mean(fast), 1), seconds_sd=round(statistics.stdev(fast), 1), reference_seconds=slow,
-                ratio=round(statistics.mean(fast) / statistics.mean(slow), 3), environment=environment())
+                ratio=round(statistics.median(f / s for f, s in zip(fast, slow)), 3), environment=environment())       # the median of pairs
 
 def score(out, root, record):
     if not available(root): raise SystemExit("scores are put on record for the official test set alone, which is not there")

@@ -259,12 +259,12 @@ def data_info(root:Root = None):
 def read_config(
     file:Path|None,     # JSON: a `TrainConfig`, or an artefact's card
     changes:list[str],  # "name=value", the value as JSON or a plain word
-    baseline:bool=False, # start from the original project's recipe
+    base=None,          # `TrainConfig` to start from where there is no file; None: the recipe's
 ): # TrainConfig
     "A training configuration from a file and single changes; `ValueError` for names and values that do not fit."
     import dataclasses
-    from gtsrb.train import BASELINE, TrainConfig
-    values = json.loads(file.read_text()) if file else (BASELINE if baseline else TrainConfig()).to_dict()
+    from gtsrb.train import TrainConfig
+    values = json.loads(file.read_text()) if file else (base or TrainConfig()).to_dict()
     if isinstance(values, dict) and isinstance(values.get("training"), dict): values = values["training"].get("config")   # of a card
     if not isinstance(values, dict): raise ValueError(f"{file} holds no configuration")
     for change in changes:
@@ -289,7 +289,8 @@ def train(
 ):
     "Train a model on the official training images."
     if config and baseline: raise typer.BadParameter("--config and --baseline exclude each other")
-    cfg, master = read_config(config, set or [], baseline), None
+    from gtsrb.train import BASELINE
+    cfg, master = read_config(config, set or [], BASELINE if baseline else None), None
     import dataclasses
     from gtsrb.train import fit, teacher_hashes
     if teacher:
@@ -319,7 +320,7 @@ def export(
         np.savez_compressed(held_out, path=rows["path"].to_numpy(str), probabilities=softmax(logits, card["temperature"]).astype(np.float32))
     calibrated = f"temperature {card['temperature']}" if calibration else "not calibrated yet"
     print(f"{out}: {card['model']['bytes'] / 1e6:.1f} MB, {calibrated}, "
-          f"differs from Keras by {card['parity']['max_abs_difference']:.1g} at most")
+          f"in float32 ONNX differs from Keras by {card['parity']['max_abs_difference']:.1g} at most")
 
 # %% ../nbs/13_cli.ipynb #c7aef1f3
 @app.command()
@@ -406,13 +407,14 @@ def evaluate(
     from gtsrb.data import DUPLICATES, available, image_paths, read_table
     from gtsrb.evaluate import class_accuracy, near_identical_groups, official_score
     from gtsrb.predict import Predictor
+    from gtsrb.preprocess import Preprocess
     predictor, table, official = Predictor(model or None), read_table(root), available(root)
     if not official: note("this is not the official test set: the figures say nothing of the benchmark")
     if record and not official: raise ValueError("--record is for the official test set alone")
     test = table[table["set"] == "test"]; y = test["class"].to_numpy()
     squares = predictor.preprocess.squares(progress_bar(image_paths(test, root), "read"))
     probabilities, scores = predictor.answers(squares)
-    groups = near_identical_groups(squares, y)
+    groups = near_identical_groups(squares if predictor.preprocess.size == 48 else Preprocess().squares(image_paths(test, root)), y)     # the same for every model
     score = official_score(y, probabilities, groups, test["path"].isin(DUPLICATES).to_numpy()) | confidence_scores(y, probabilities) | dict(intervals95=score_intervals(y, probabilities, groups))
     if predictor.known: score["known"] = known_figures(predictor, scores, groups)
     classes = class_accuracy(y, probabilities)
@@ -467,7 +469,7 @@ def study_run(
     epochs:Annotated[int, typer.Option(min=1, help="Epochs of each.")] = 8,
     fold:Annotated[list[int]|None, typer.Option(help="Held out; the first one judges, further ones are for the best quarter of the trials. 1, 2 and 3 if not given.")] = None,
     seed:Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
-    config:Annotated[Path|None, typer.Option(help="JSON of a configuration that says what is not searched, or an artefact's card.json.")] = None,
+    config:Annotated[Path|None, typer.Option(help="JSON of a configuration that says what is not searched, or an artefact's card.json; the first recipe's if not given.")] = None,
     set:Annotated[list[str]|None, typer.Option(help="Change one value of it, such as policy=float32; may be repeated.")] = None,
     storage:Storage = None,
     beat:Annotated[int, typer.Option(min=1, help="Seconds between a worker's heartbeats; after three missed ones its trial is done again.")] = 20,
@@ -475,10 +477,9 @@ def study_run(
     root:Root = None,
 ):
     "Search hyper-parameters. Start it again to go on, or in another terminal to work on it twice as fast."
-    base = read_config(config, set or [])
     import pandas as pd
-    from gtsrb.study import search
-    search(out, trials, epochs, tuple(fold or (1, 2, 3)), root, base, storage, seed, beat, pd.read_csv(known, float_precision="round_trip") if known else None)
+    from gtsrb.study import FIRST, search
+    search(out, trials, epochs, tuple(fold or (1, 2, 3)), root, read_config(config, set or [], FIRST), storage, seed, beat, pd.read_csv(known, float_precision="round_trip") if known else None)
 
 # %% ../nbs/13_cli.ipynb #af2dc8f4
 class Comparison(str, Enum):
@@ -499,10 +500,10 @@ def merge_rows(
     file:Path, # CSV; it need not be there
     rows,      # pandas.DataFrame with columns setting and seed
 ): # pandas.DataFrame, of the file
-    "Add rows to a CSV; those of the same settings and seeds are replaced."
+    "Add rows to a CSV; those of the same settings and seeds (and weights, where a column names them) are replaced."
     import pandas as pd
-    old = pd.read_csv(file) if file.exists() else rows[:0]
-    again = old.set_index(["setting", "seed"]).index.isin(rows.set_index(["setting", "seed"]).index)
+    old, key = pd.read_csv(file) if file.exists() else rows[:0], [c for c in ("setting", "seed", "weights") if c in rows]
+    again = old.set_index(key).index.isin(rows.set_index(key).index)
     table = pd.concat([old[~again], rows], ignore_index=True)
     file.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(part := file.with_name(f"{file.name}.{os.getpid()}"), index=False); os.replace(part, file)     # another process may be reading it
@@ -550,7 +551,7 @@ def study_score(
     from gtsrb.data import available
     from gtsrb.study import score_test
     if not available(root): raise ValueError("scores are put on record for the official test set alone, which is not there")
-    folders = sorted(f.parent for n in only for f in out.glob(f"{n}-*/held_out.csv"))      # of finished runs
+    folders = sorted(f.parent for f in out.glob("*/held_out.csv") if f.parent.name.rpartition("-")[0] in only)      # of finished runs
     if not folders: raise ValueError(f"no finished run of {', '.join(only)} in {out}")
     rows = score_test(folders, tuple(weights or ["weights.npz"]), root)
     for r in rows.to_dict("records"): record_scoring(record, {**r, "name": f"{r['setting']} ({r['weights']})"})

@@ -169,7 +169,7 @@ def bootstrap_interval(
 ) -> tuple[float, float]: # lower and upper bound of the mean
     """Percentile bootstrap of a mean over groups: whole groups are drawn with replacement.
 
-Where all values are 0, or all 1, every draw is the same; then the far bound is that of Clopper and Pearson, with a group as one trial."""
+Where all values are 0, or all 1, every draw is the same; then the far bound is that of Clopper and Pearson, as if a group could only be right or wrong as a whole, which is cautious."""
     _, g = np.unique(groups, return_inverse=True)
     total, size = np.bincount(g, np.asarray(hits, float)), np.bincount(g)
     least = ((1 - level) / 2) ** (1 / len(size))        # if none of so many groups erred, the share of those that do not is as small as this

@@ -340,6 +340,7 @@ def calibrate_artefact(
     check_recipe(TrainConfig.from_dict(json.loads(oof.recipe)), config)
     calibration, known = calibrate_folds(oof, share, score)
     known["shipped_passes"] = known_by((Path(folder)/"model.onnx").read_bytes(), known, config.preprocess, each)
+    if (card["temperature"], card.get("known", {}).get("threshold")) != (calibration["temperature"], known["threshold"]): card["metrics"].pop("test", None)      # they were made with others
     card |= dict(temperature=calibration["temperature"], calibration=calibration, known=known) | (dict(attack=attack) if attack else {})
     write_json(Path(folder)/"card.json", card)
     return card

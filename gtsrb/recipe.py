@@ -28,9 +28,10 @@ def judge_hard(
     "How a run does on images that it has not seen, as they are and made worse."
     if run.valid is None: raise ValueError("the run held nothing out: set fold in its configuration")
     prepare = run.config.preprocess
-    squares = load_squares(run.valid, root, prepare)
+    at_48, squares = (load_squares(run.valid, root, dataclasses.replace(prepare, size=s)) for s in (48, prepare.size))
     judge = lambda images: judge_images(predict_logits(run.model, images, prepare), run.valid)
-    worse = [judge(corrupt(squares, v, severity))[["nll", "error"]] for v in views]
+    own = lambda images: np.stack([square(x, prepare.size) for x in images])                        # the same damage for all: strengths are made for 48 px
+    worse = [judge(own(corrupt(at_48, v, severity)))[["nll", "error"]] for v in views]
     return judge(squares).assign(nll_hard=np.mean([w["nll"] for w in worse], 0), error_hard=np.mean([w["error"] for w in worse], 0))
 
 # %% ../nbs/09a_recipe.ipynb #84b843cf

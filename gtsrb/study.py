@@ -134,7 +134,7 @@ def compare(
 def _finished(config, root, folder, keep, judge):
     "Figures of a run, trained or taken from its folder."
     for epoch in keep:
-        if len(history_so_far(folder, config)) <= epoch and not (folder/f"weights-{epoch}.npz").exists():
+        if epoch < config.epochs and len(history_so_far(folder, config)) <= epoch and not (folder/f"weights-{epoch}.npz").exists():
             fit(config, root, folder, stop_after=epoch, verbose=0); shutil.copy(folder/"weights.npz", folder/f"weights-{epoch}.npz")
     if len(history := history_so_far(folder, config)) < config.epochs or not (folder/"held_out.csv").exists():
         run = fit(config, root, folder, verbose=0); history = run.history
@@ -165,7 +165,7 @@ def by_track(
     return table[first + [c for c in table if c not in first]]
 
 # %% ../nbs/09_study.ipynb #515094cc
-@functools.lru_cache(8)
+@functools.lru_cache(16)
 def _drawn(n, seed):
     "How often each of n comes up, in 10,000 times n draws."
     return np.random.default_rng([seed, n]).multinomial(n, np.full(n, 1 / n), 10_000).astype(np.float32)
@@ -180,9 +180,13 @@ def difference(
     key = ["seed", "class", "track", "images"]
     both = tracks[tracks["setting"] == a].merge(tracks[tracks["setting"] == b], on=key, suffixes=("_a", "_b"))
     if not len(both): raise ValueError(f"no track was held out from both {a!r} and {b!r}")
-    parts = [g[["change", "images"]].to_numpy(np.float64) for _, g in both.assign(change=both[f"{figure}_b"] - both[f"{figure}_a"]).groupby("seed")]   # sums over the images of a track
-    sums = np.stack([_drawn(len(p), k) @ p for k, p in enumerate(parts)], 1)                       # (draws, seeds, 2)
-    sums = np.take_along_axis(sums, np.random.default_rng(0).integers(len(parts), size=(len(sums), len(parts), 1)), 1).sum(1)
+    groups = [g.sort_values(key) for _, g in both.assign(change=both[f"{figure}_b"] - both[f"{figure}_a"]).groupby("seed")]
+    parts, signs = [g[["change", "images"]].to_numpy(np.float64) for g in groups], [tuple(zip(g["class"], g["track"])) for g in groups]   # sums over the images of a track; which tracks
+    n, fold = len(parts), [signs.index(s) for s in signs]
+    seeds = np.random.default_rng(0).integers(n, size=(10_000, n))
+    again = np.stack([(seeds[:, :j] == seeds[:, j:j+1]).sum(1) for j in range(n)], 1)             # a seed that comes up again gets new draws of tracks; seeds that share a fold share them
+    drawn = np.stack([[_drawn(len(p), n * f + o) @ p for o in range(n)] for p, f in zip(parts, fold)])     # (seeds, times, draws, 2)
+    sums = drawn[seeds, again, np.arange(len(seeds))[:, None]].sum(1)
     low, high = np.quantile(sums[:, 0] / sums[:, 1], (.025, .975))
     change, images = np.sum([p.sum(0) for p in parts], 0)
     return dict(difference=float(change / images), low=float(low), high=float(high), sd=float(pd.Series([p[:, 0].sum() / p[:, 1].sum() for p in parts]).std()))

@@ -110,7 +110,7 @@ class TrainConfig:
     negatives: float = 0.03            # share of each batch that is no sign (`gtsrb.negatives`) and is to be answered with every class alike, 0 to 0.5
     teacher: tuple = ()                # SHA-256 of the networks whose mean answer is learnt beside the labels; (): labels alone
     teacher_weight: float = 0.9        # share of their answer in the target, 0 to 1
-    teacher_temperature: float = 2.0   # softens their answer
+    teacher_temperature: float = 2.0   # softens their answer; the temperature on a teacher's card does not count
 
     def __post_init__(self):
         "Refuse what cannot be trained, by name."
@@ -125,6 +125,7 @@ class TrainConfig:
             small_epochs=whole(self.small_epochs, 0), small_size=whole(self.small_size, 8), ema=number(self.ema) and self.ema < 1, negatives=number(self.negatives) and self.negatives <= 0.5, **{n: number(getattr(self, n)) for n in
                 ("learning_rate", "warmup_epochs", "momentum", "weight_decay", "label_smoothing", "balance")})
         if bad := [n for n, ok in good.items() if not ok]: raise ValueError(f"{bad[0]} cannot be {getattr(self, bad[0])!r}")
+        if self.small_epochs >= self.epochs: raise ValueError(f"small_epochs cannot be {self.small_epochs}: of {self.epochs} epochs the last ones see pictures at full size")
 
     def to_dict(self) -> dict: # JSON-ready
         "The configuration as plain JSON types."
@@ -154,7 +155,7 @@ class SignSequence(keras.utils.PyDataset):
         labels:np.ndarray,   # (n,) classes
         config:TrainConfig,
         workers:int=2,       # threads
-        teacher=None,        # (n, s, s, 3) uint8 → (n, 43) probabilities, to be learnt beside the labels
+        teacher=None,        # (n, s, s, 3) uint8 → (n, 43) probabilities, untempered, to be learnt beside the labels
         others=None,         # (m, s, s, 3) uint8 RGB pictures that are no sign, `config.negatives` of each batch; their class is -1
     ):
         super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=16)
@@ -552,7 +553,8 @@ def _fit(config, root, out, stop_after, verbose, on_epoch, judge, teacher):
     train, valid = training_data(config, root)
     squares, labels = training_images(config, train, root, teacher.preprocess.size if teacher else config.preprocess.size)
     held = None if valid is None else (load_squares(valid, root, config.preprocess), valid["class"].to_numpy())
-    data = SignSequence(squares, labels, config, max(os.cpu_count() or 1, 2), teacher, no_signs(config, squares.shape[1]))
+    data = SignSequence(squares, labels, config, max(os.cpu_count() or 1, 2), teacher and teacher.model.untempered, no_signs(config, squares.shape[1]))
+    if squares.shape[1] != config.preprocess.size: squares, labels = training_images(config, train, root, config.preprocess.size)      # as in use: not by way of the teacher's size
     plain = SignSequence(squares, labels, dataclasses.replace(config, augmentation=None, small_epochs=0, negatives=0.0))
     history, model = history_so_far(out, config), compile_model(make_model(config), config, len(data))
     callbacks = [EpochReport(config, out, history, data, plain, held, on_epoch, judge)]

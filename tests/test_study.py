@@ -137,6 +137,17 @@ def test_two_workers_on_postgresql_one_killed(root, address, tmp_path):
     again, = (t for t in good if t.params == dead[0].params)                               # nothing lost
     assert again.intermediate_values.items() >= dead[0].intermediate_values.items()        # from where it had stopped
 
+def test_a_search_begins_at_the_first_recipe(monkeypatch, tmp_path):
+    "The study of the notebook is what the command does, whatever TrainConfig's defaults are by now."
+    import dataclasses
+    from typer.testing import CliRunner
+    from gtsrb import study
+    from gtsrb.cli import app
+    asked = []
+    monkeypatch.setattr(study, "search", lambda *a: asked.append(a[5]))
+    done = CliRunner().invoke(app, ["study", "run", "--out", str(tmp_path), "--set", "policy=float32"])
+    assert done.exit_code == 0 and asked == [dataclasses.replace(study.FIRST, policy="float32")]
+
 def test_comparison_goes_on_from_its_tables(root, tmp_path):
     "What another machine finished and committed is not run again on this one."
     import pandas as pd

@@ -1,5 +1,5 @@
 """What takes a backend of its own, or the real data: other Keras backends, and the shipped model's first epoch again."""
-import importlib.util, json, subprocess, sys
+import importlib.util, json, subprocess, sys, time
 
 import numpy as np, pytest
 
@@ -50,6 +50,42 @@ def test_two_devices_learn_as_one(tmp_path):
     assert done.returncode == 1 and "cannot be shared among 3 devices" in done.stderr
     done, _ = losses(4)
     assert done.returncode == 1 and "4 devices are wanted, there are 2" in done.stderr
+
+COLAB = """
+import importlib, json, sys, types
+from pathlib import Path
+drive = types.ModuleType("google.colab.drive"); drive.mount = lambda at: print("mounted", at, flush=True)
+sys.modules["google.colab"], sys.modules["google.colab.drive"] = types.ModuleType("google.colab"), drive
+import gtsrb.train as train
+book, out, capability = sys.argv[1:]
+cell, = (s for s in ("".join(c["source"]) for c in json.loads(Path(book).read_text(encoding="utf-8"))["cells"]) if "google.colab.drive" in s)
+toy = dict(options=dict(stem=8, widths=(8, 16), blocks=(1, 1)), epochs=4, batch_size=43, warmup_epochs=0.5, small_epochs=1, small_size=24, preprocess=train.Preprocess(size=32), synthetic=0, negatives=0.0, folds=2, policy="float32")
+train._gpu_capability = lambda: tuple(json.loads(capability)) or None
+exec(cell.replace("/content/drive", out), vars(train) | dict(sys=sys, importlib=importlib, download=lambda: None, TrainConfig=lambda **k: train.TrainConfig(**toy | k)))
+"""
+
+@pytest.mark.slow
+def test_colab_cell_goes_on_after_a_session_ends(tmp_path):
+    "The notebook's own cell for Colab, with a drive and a GPU that are made up: killed in the middle, started again, it loses no finished epoch."
+    from gtsrb.signs import synthetic_dataset
+    from gtsrb.train import read_checkpoint
+    root = synthetic_dataset(tmp_path / "signs", 430)
+    call = [sys.executable, "-c", COLAB, SHIPPED.parents[2] / "nbs/07_train.ipynb", str(tmp_path / "drive")]
+    done = subprocess.run([*call, "[]"], capture_output=True, text=True, env=environment(home=root))
+    assert done.returncode == 1 and "mounted" in done.stdout and "stopped: two runs of 4 epochs take long on Colab's processor" in done.stderr
+    run = tmp_path / "drive/MyDrive/gtsrb/all"
+    process, end = subprocess.Popen([*call, "[7, 5]"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(home=root)), time.monotonic() + 300
+    while not (run / "checkpoint.npz").exists() or len(read_checkpoint(run)["history"]) < 2:
+        assert process.poll() is None and time.monotonic() < end, process.communicate()[1]
+        time.sleep(0.05)
+    process.kill(); process.communicate()
+    before = read_checkpoint(run)["history"]
+    assert 2 <= len(before) < 4
+    done = subprocess.run([*call, "[7, 5]"], capture_output=True, text=True, env=environment(home=root))
+    assert done.returncode == 0 and "minutes for both runs" in done.stdout and "compute capability 7.5" in done.stdout, done.stderr[-3000:]
+    after = read_checkpoint(run)["history"]
+    assert [r["epoch"] for r in after] == [1, 2, 3, 4] and after[:len(before)] == before and (run / "weights.npz").exists()
+    assert len(read_checkpoint(run.parent / "fold0")["history"]) == 4
 
 @pytest.mark.real
 def test_first_epoch_of_the_card_again(tmp_path):
