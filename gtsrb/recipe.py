@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from .preprocess import Preprocess
+from .preprocess import Preprocess, square
 from .robustness import corrupt
 from .study import FIRST, FOUND_NETWORK, judge_images
 from .train import Run, TrainConfig, load_squares, predict_logits
