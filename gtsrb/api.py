@@ -188,10 +188,20 @@ def file_name(
 # %% ../nbs/12_api.ipynb #af21e479
 class PartHeaders:
     "Collects the Content-Disposition header of each part of a multipart body."
-    def part_begin(self): self.disposition, self.key, self.value, self.upload = b"", b"", b"", None
-    def header_field(self, data, start, end): self.key += data[start:end]
-    def header_value(self, data, start, end): self.value += data[start:end]
+    def part_begin(self):
+        "A part begins."
+        self.disposition, self.key, self.value, self.upload = b"", b"", b"", None
+
+    def header_field(self, data, start, end):
+        "A piece of a header's name: of `data` from `start` to `end`."
+        self.key += data[start:end]
+
+    def header_value(self, data, start, end):
+        "A piece of its value: of `data` from `start` to `end`."
+        self.value += data[start:end]
+
     def header_end(self):
+        "A header is complete."
         if self.key.lower() == b"content-disposition": self.disposition = self.value
         self.key = self.value = b""
 
@@ -208,6 +218,7 @@ class UploadReader(PartHeaders):
         self.parser = MultipartParser(boundary, {f"on_{e}": getattr(self, e) for e in self.EVENTS}, max_header_size=16_384)
 
     def headers_finished(self):
+        "What kind of part is it, and may it be one?"
         _, options = parse_options_header(self.disposition)
         field, name = text_of(options.get(b"name", b"")), file_name(self.disposition, options)
         self.named += len(self.disposition)
@@ -218,6 +229,7 @@ class UploadReader(PartHeaders):
         else: self.upload = Upload(name); self.uploads.append(self.upload)
 
     def part_data(self, data, start, end):
+        "A piece of a file: of `data` from `start` to `end`."
         if self.upload is None or self.upload.error: return
         if len(self.upload.data) + end - start <= self.settings.max_file_bytes:
             self.upload.data += data[start:end]; self.held += end - start
@@ -225,7 +237,9 @@ class UploadReader(PartHeaders):
             self.upload.error = PredictionError("file_too_large", f"larger than {self.settings.max_file_bytes:,} bytes")
             self.held -= len(self.upload.data); self.upload.data = bytearray()
 
-    def end(self): self.complete = True
+    def end(self):
+        "The last boundary was there."
+        self.complete = True
 
     def close(self):
         "Let go of what was read, at once: reader and parser know each other, and would wait for the garbage collector."
@@ -614,8 +628,13 @@ class Counts:
 # %% ../nbs/12_api.ipynb #8df32f86
 class Metrics(Counts):
     "What a service counts, and how it is told."
-    def model(self, card): self.info.clear(); self.info.labels(card["name"], card["model"]["sha256"]).set(1)
-    def queue(self, queue): self.in_flight.set(len(queue)); self.held.set(queue.held)
+    def model(self, card):
+        "The artefact that answers from now on, by its `card`."
+        self.info.clear(); self.info.labels(card["name"], card["model"]["sha256"]).set(1)
+
+    def queue(self, queue):
+        "How full the `queue` is."
+        self.in_flight.set(len(queue)); self.held.set(queue.held)
 
     def count(self,
         results:list, # of `Prediction` or `PredictionError`

@@ -18,7 +18,11 @@ def percent(p):
     "A share with two decimals; `p` is 0 to 1."
     return f"{p:.2%}"
 
-def spread(value, interval=None, form=percent): # "99.64% (99.36% to 99.83%)"
+def spread(
+    value,         # of a figure
+    interval=None, # its lower and upper bound
+    form=percent,  # number → str
+) -> str: # "99.64% (99.36% to 99.83%)"
     "A figure with its 95% interval, where there is one."
     return form(value) + (f" ({form(interval[0])} to {form(interval[1])})" if interval else "")
 

@@ -190,9 +190,14 @@ class OutOfFold:
     recipe: str = ""    # how the networks were trained, as JSON; where it is known
 
     @property
-    def y_true(self): return np.array([int(p.split("/")[-2]) for p in self.path])            # (n,) classes
+    def y_true(self) -> np.ndarray: # (n,)
+        "The classes, from the paths."
+        return np.array([int(p.split("/")[-2]) for p in self.path])
+
     @property
-    def track(self): return np.array([p.rpartition("_")[0] for p in self.path])              # (n,) class and track
+    def track(self) -> np.ndarray: # (n,) of str
+        "Class and track, from the paths."
+        return np.array([p.rpartition("_")[0] for p in self.path])
 
     def as_saved(self):
         "With logits rounded as a file keeps them, so that figures from either are the same."

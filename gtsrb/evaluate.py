@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['cv2', 'negative_log_likelihood', 'fit_temperature', 'cross_fitted_nll', 'confusion', 'class_accuracy',
-           'expected_calibration_error', 'scores', 'plot_class_accuracy', 'plot_confusion', 'plot_errors',
-           'near_identical_groups', 'bootstrap_interval', 'official_score']
+           'expected_calibration_error', 'scores', 'plot_class_accuracy', 'plot_confusion', 'near_identical_groups',
+           'bootstrap_interval', 'official_score']
 
 # %% ../nbs/08_evaluate.ipynb #0bff2437
 import numpy as np
@@ -121,26 +121,6 @@ def plot_confusion(
                 cbar_kws=dict(label="images", shrink=.7))
     ax.set(xlabel="predicted class", ylabel="true class")
     return ax
-
-# %% ../nbs/08_evaluate.ipynb #52e09100
-def plot_errors(
-    squares:np.ndarray,       # (n, s, s, 3) uint8 RGB
-    y_true:np.ndarray,        # (n,) classes
-    probabilities:np.ndarray, # (n, classes)
-    most:int=40,              # at the most so many
-    columns:int=8,            # pictures beside each other
-): # Matplotlib figure, or None when there is no error
-    "The errors as pictures, the most confident first: true → predicted, and the confidence."
-    pred, conf = probabilities.argmax(1), probabilities.max(1)
-    wrong = np.flatnonzero(pred != y_true)
-    wrong = wrong[np.argsort(-conf[wrong], kind="stable")][:most]
-    if not len(wrong): return None
-    fig, axes = plt.subplots(-(-len(wrong) // columns), columns, figsize=(columns * 0.95, 1.35 * -(-len(wrong) // columns)), dpi=72, squeeze=False)
-    for ax in axes.flat: ax.axis("off")
-    for ax, i in zip(axes.flat, wrong):
-        ax.imshow(squares[i]); ax.set_title(f"{y_true[i]} → {pred[i]}\n{conf[i]:.2f}", fontsize=9)
-    fig.tight_layout(pad=0.3)
-    return fig
 
 # %% ../nbs/08_evaluate.ipynb #11ba7dfb
 def near_identical_groups(

@@ -130,7 +130,10 @@ def opened(
     return file_system(address)[0].open_input_file(path) if is_address(address) else open(path, "rb")
 
 # %% ../nbs/14_scale.ipynb #c74c3344
-def row_groups(address:str, path:str) -> int: # at least 1
+def row_groups(
+    address:str, # of a storage, as for `opened`
+    path:str,    # of a Parquet file in it
+) -> int: # at least 1
     "How many groups of rows a Parquet file has; 1 where it cannot be read, which reading will say."
     try: import pyarrow.parquet as pq
     except ModuleNotFoundError: raise ValueError("reading Parquet needs pyarrow: type `pip install 'gtsrb[scale]'`") from None

@@ -102,18 +102,22 @@ def test_figures_have_captions_and_alternative_text(path):
 
 
 def undocumented(path):
-    "Public functions and classes without docstring, and parameters without a word: a comment on their line, a help text (perhaps their type's), or their name in the docstring."
+    """Public functions and classes without docstring, and parameters without a word: a comment on their line, a help text (perhaps their type's), or their name in the docstring.
+
+    Of methods, those of classes that inherit from a library's go without: the library says what they are."""
     tree, lines = ast.parse(text := path.read_text(encoding="utf-8")), text.splitlines()
     said_by_type = {"Request"} | {t.id for n in tree.body if isinstance(n, ast.Assign) and "help=" in ast.unparse(n.value) for t in n.targets if isinstance(t, ast.Name)}
-    def visit(body, outer=""):
+    mine = {n.name for n in tree.body if isinstance(n, ast.ClassDef)}
+    def visit(body, outer="", foreign=False):
         for n in body:
             if not isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) or n.name.startswith("_"): continue
-            if not ast.get_docstring(n) and not outer: yield f"{n.name}: docstring"
-            if isinstance(n, ast.ClassDef): yield from visit(n.body, f"{n.name}.")
+            if not ast.get_docstring(n) and not foreign: yield f"{outer}{n.name}: docstring"
+            if isinstance(n, ast.ClassDef): yield from visit(n.body, f"{n.name}.", any(ast.unparse(b) not in mine for b in n.bases))
             elif ast.get_docstring(n):
+                together = sum(a.lineno == n.lineno and a.arg not in {"self", "cls"} for a in n.args.args) > 1        # one comment cannot speak of several
                 said = {w for w in re.findall(r"`(\w+)`", ast.get_docstring(n))}
                 yield from (f"{outer}{n.name}: {a.arg}" for a in (*n.args.posonlyargs, *n.args.args, *n.args.kwonlyargs)
-                            if a.arg not in {"self", "cls", *said} and "#" not in lines[a.lineno - 1] and not re.search("help=|description=", ast.unparse(a))
+                            if a.arg not in {"self", "cls", *said} and ("#" not in lines[a.lineno - 1] or together and a.lineno == n.lineno) and not re.search("help=|description=", ast.unparse(a))
                             and not (a.annotation and ast.unparse(a.annotation) in said_by_type))
     return list(visit(tree.body))
 
