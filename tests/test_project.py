@@ -147,6 +147,15 @@ def test_public_address_stands_in_settings_only():
     assert [f for f in git_files() if f not in generated and any(a in hand_written(f) for a in addresses)] == []
 
 
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_every_suspect_has_a_reason(name):
+    "What stands on the list of suspect labels was looked at."
+    import csv
+    with (ROOT / f"benchmarks/labels/{name}.csv").open(encoding="utf-8", newline="") as f: rows = list(csv.DictReader(f))
+    assert rows and len({r["path"] for r in rows}) == len(rows)
+    assert [r["path"] for r in rows if not r["reason"].startswith(("label right; ", "label wrong; ", "content: "))] == []
+
+
 def test_citation_names_the_version():
     assert f"\nversion: {SETTINGS['version']}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
