@@ -156,7 +156,7 @@ LIMITS = '''- One camera, one region, daylight and dusk, the years around the be
 - Tracks are photographs of the same physical sign, so errors come in groups, and intervals over groups are wide.
 - Which test images belong to one track is unpublished; the groups are recovered from pixels and are not perfect.
 - A picture of a sign that it does not know may pass as a known one, above all when it shares outline and colours.
-- The benchmark's labels are not free of errors; [08c_errors](08c_errors.ipynb) lists the suspected ones.
+- A few of the benchmark's pictures show no sign that could be read, whatever their label says; [08c_errors](08c_errors.ipynb) lists them.
 - Signs of other countries, even those after the same convention, differ in drawing and lettering.'''
 
 LICENCE = "The network and the code are under the Apache License 2.0. The benchmark's images belong to its authors and are not part of the artefact; whoever uses it cites Stallkamp et al., *Man vs. computer*, Neural Networks, as the README says."
