@@ -214,7 +214,13 @@ def test_scoring_is_made_of_commands_that_there_are(tmp_path, capsys, monkeypatc
     assert found["name"] == "default" and found["metrics"]["test"]["errors"] == 11 and found["metrics"]["parity"] == 1 and len(found["metrics"]["seeds"]["runs"]) == 5
     default.write_text(json.dumps(cards[1]))
     with pytest.raises(SystemExit, match="another network"): score.share(tmp_path)
-    monkeypatch.setattr("sys.argv", ["score.py", "--into", str(tmp_path), "--dry-run"]); score.main()
+    monkeypatch.setattr("sys.argv", ["score.py", "--into", str(tmp_path), "--dry-run"])
+    with pytest.raises(SystemExit, match="not calibrated yet: benchmarks/models/1, "): score.main()      # scores would be those of another temperature
+    fitted = dict(temperature=0.7, known=dict(threshold=5.0))
+    for s, c in zip(score.SEEDS, cards): (tmp_path / f"benchmarks/models/{s}/card.json").write_text(json.dumps(c | fitted))
+    default.write_text(json.dumps(cards[0] | fitted | dict(temperature=0.8)))
+    with pytest.raises(SystemExit, match="not seed 1 as calibrated"): score.main()
+    default.write_text(json.dumps(cards[0] | fitted)); score.main()
     said = capsys.readouterr().out
     with monkeypatch.context() as m, pytest.raises(SystemExit, match="no models of seed 1, 2"): m.setattr("sys.argv", ["score.py", "--into", str(tmp_path / "nowhere")]); score.main()
     assert said.count("there already") == 5 and "ensemble: gtsrb evaluate" in said and "lite: not there" in said
