@@ -3,8 +3,8 @@
     gtsrb data download
     python benchmarks/labels.py [--into .] [--sheets FOLDER]
 
-Training images: from the out-of-fold answers of the shipped recipe (benchmarks/default/out_of_fold.npz), so that each is judged by a network that did
-not see its track. Test images: from the shipped model. A row for each image whose label is suspected, each other error, and the images that look least
+Training images: from the recipe's out-of-fold answers (benchmarks/recipe/out_of_fold.npz), so that each is judged by a network that did
+not see its track. Test images: from its first seed, benchmarks/models/1. A row for each image whose label is suspected, each other error, and the images that look least
 like a sign; `reason` is for somebody who looked, and what was written there stays when a list is made again. --sheets writes the pictures, numbered
 by row, to look at. The last line says how many rows wait for a reason. How images are chosen: nbs/08c_errors.ipynb."""
 import argparse, json
@@ -22,8 +22,8 @@ def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument("--into", type=Path, default=Path(".")); a.add_argument("--root"); a.add_argument("--sheets", type=Path)
     a = a.parse_args()
-    predictor, table = Predictor(str(a.into / "gtsrb/assets/default")), read_table(a.root)
-    oof, test = read_out_of_fold(a.into / "benchmarks/default/out_of_fold.npz"), table[table["set"] == "test"]
+    predictor, table = Predictor(str(a.into / "benchmarks/models/1")), read_table(a.root)
+    oof, test = read_out_of_fold(a.into / "benchmarks/recipe/out_of_fold.npz"), table[table["set"] == "test"]
     probabilities, scores = predictor.answers(image_paths(test, a.root))
     lists = dict(train=label_candidates(oof.path, oof.y_true, softmax(oof.logits, predictor.card["temperature"]), known_scores(oof.logits)[predictor.known["score"]]),
                  test=label_candidates(test["path"].to_numpy(str), test["class"].to_numpy(), probabilities, scores))

@@ -1,11 +1,11 @@
-"""Train everything that ships, from the official images to the artefacts, with the committed configurations.
+"""Train the recipe's models, from the official images to the artefacts, with the committed configurations.
 
     gtsrb data download
     python benchmarks/recipe.py [--out runs/recipe] [--into .] [--jobs 1] [--dry-run]
 
-1. `default`: five seeds on all training images; the first one ships, which is written here and was so before any was scored.
+1. `default`: five seeds on all training images; the first one is to ship, which is written here and was so before any was scored (`score.py` says when it does).
 2. Its five folds, each without a fifth of the tracks: for temperature, threshold and the review of labels.
-3. Five artefacts, benchmarks/models/1 … 5 (the ensemble), and gtsrb/assets/default, the same as the first, with its weights for Keras in benchmarks/default.
+3. Five artefacts, benchmarks/models/1 … 5 (the ensemble), and the first one's weights for Keras in benchmarks/recipe.
 4. `lite`: a small network that learns from the five beside the labels, and its folds, each taught by the one network that has not seen the fold either.
 
 Every step is a `gtsrb` command, printed before it runs; one copies. What was interrupted goes on from its last epoch when the script is started again. What a step
@@ -23,13 +23,12 @@ def plan(out, into):
     answers = lambda name: [o for f in FOLDS for o in ("--fold", kept / f"{name}-{f}.npz")]
     seeds = [[(f"seed-{s}", ["train", "--config", big, "--out", out / f"seed-{s}", "--set", f"seed={s}"]),
               (f"model-{s}", ["export", out / f"seed-{s}", "--out", models / f"{s}", "--name", f"seed-{s}"])] for s in SEEDS]
-    extra = {FOLDS[0]: ["--attack", "1000"], FOLDS[1]: ["--scores", into / "benchmarks/default/known_scores.csv"]}     # asked of one network each
+    extra = {FOLDS[0]: ["--attack", "1000"], FOLDS[1]: ["--scores", into / "benchmarks/recipe/known_scores.csv"]}     # asked of one network each
     folds = [[(f"fold-{f}", ["train", "--config", big, "--out", out / f"fold-{f}", "--set", f"seed={SHIPPED}", "--set", f"fold={f}"]),
               (f"answers-{f}", ["judge", out / f"fold-{f}", "--out", kept / f"default-{f}.npz", *extra.get(f, [])]),
               (f"teacher-{f}", ["export", out / f"fold-{f}", "--out", kept / f"teacher-{f}", "--name", f"fold-{f}"])] for f in FOLDS]
-    default = [("default", ["copy", models / f"{SHIPPED}", "--out", assets / "default", "--name", "default"]),
-               ("weights", ["copy", out / f"seed-{SHIPPED}/weights.npz", "--out", into / "benchmarks/default/weights.npz"]),
-               ("calibrate", ["calibrate", assets / "default", *(models / f"{s}" for s in SEEDS), *answers("default"), "--out-of-fold", into / "benchmarks/default/out_of_fold.npz"])]
+    default = [("weights", ["copy", out / f"seed-{SHIPPED}/weights.npz", "--out", into / "benchmarks/recipe/weights.npz"]),
+               ("calibrate", ["calibrate", *(models / f"{s}" for s in SEEDS), *answers("default"), "--out-of-fold", into / "benchmarks/recipe/out_of_fold.npz"])]
     small = [("lite-all", ["train", "--config", lite, "--out", out / "lite", *(o for s in SEEDS for o in ("--teacher", models / f"{s}"))]),
              ("lite", ["export", out / "lite", "--out", assets / "lite", "--name", "lite"])]
     small_folds = [[(f"lite-fold-{f}", ["train", "--config", lite, "--out", out / f"lite-{f}", "--set", f"fold={f}", "--teacher", kept / f"teacher-{f}"]),

@@ -148,7 +148,8 @@ def plot_maps(
     squares:np.ndarray, # (n, s, s, 3) uint8 RGB
     maps:np.ndarray,    # (n, h, w) 0 to 1, as of `model.grad_cam`
     titles:list,        # (n,) of str
-    columns:int=8,            # of the figure
+    columns:int=8,      # of the figure
+    offset:float=0,     # px that the maps lie right of and below the pictures
 ): # Matplotlib figure, or None for no pictures
     "Pictures in grey under their maps, in red."
     if not len(squares): return None
@@ -158,6 +159,7 @@ def plot_maps(
     s = squares.shape[1]
     for ax, square, heat, title in zip(axes.flat, squares, maps, titles):
         ax.imshow(square.mean(2), cmap="gray"); ax.set_title(title, fontsize=8, pad=2)
-        ax.imshow(heat, cmap="Reds", alpha=np.clip(heat, 0, 1) * .75, extent=(-.5, s - .5, s - .5, -.5), interpolation="bilinear")
+        ax.imshow(heat, cmap="Reds", alpha=np.clip(heat, 0, 1) * .75, extent=(offset - .5, s - .5 + offset, s - .5 + offset, offset - .5), interpolation="bilinear")
+        ax.set(xlim=(-.5, s - .5), ylim=(s - .5, -.5))
     fig.tight_layout(pad=.2)
     return fig

@@ -163,7 +163,7 @@ def test_the_recipe_is_made_of_commands_that_there_are(tmp_path):
     recipe = importlib.util.module_from_spec(spec); spec.loader.exec_module(recipe)
     out, into = tmp_path / "out", tmp_path / "into"
     made, names = {str(out / "default.json"), str(out / "lite.json")}, []
-    kept = {str(into / f"benchmarks/{name}/out_of_fold.npz") for name in ("default", "lite")} | {str(into / "benchmarks/default/known_scores.csv")}
+    kept = {str(into / f"benchmarks/{name}/out_of_fold.npz") for name in ("recipe", "lite")} | {str(into / "benchmarks/recipe/known_scores.csv")}
     for phase in recipe.plan(out, into):
         after = set()
         for chain in phase:                                                                    # none waits for another of its phase
@@ -207,23 +207,19 @@ def test_scoring_is_made_of_commands_that_there_are(tmp_path, capsys, monkeypatc
     assert sum("--record" in c for c in commands) == 7                                          # five seeds, the ensemble, lite
     cards = [dict(name=f"seed-{s}", model=dict(sha256=f"{s}"), training=dict(config=dict(seed=s)), metrics=dict(test=dict(errors=10 + s, accuracy=1 - s / 1000))) for s in score.SEEDS]
     assert len({scored_as(c)["model_sha256"] for c in [*cards, dict(name="both", members=cards[:2])]}) == 6
-    default = tmp_path / "gtsrb/assets/default/card.json"; default.parent.mkdir(parents=True)
     for s, c in zip(score.SEEDS, cards): (f := tmp_path / f"benchmarks/models/{s}").mkdir(parents=True); (f / "card.json").write_text(json.dumps(c))
-    default.write_text(json.dumps(cards[0] | dict(name="default", metrics=dict(parity=1)))); score.share(tmp_path)
-    found = json.loads(default.read_text())
-    assert found["name"] == "default" and found["metrics"]["test"]["errors"] == 11 and found["metrics"]["parity"] == 1 and len(found["metrics"]["seeds"]["runs"]) == 5
-    default.write_text(json.dumps(cards[1]))
-    with pytest.raises(SystemExit, match="another network"): score.share(tmp_path)
     monkeypatch.setattr("sys.argv", ["score.py", "--into", str(tmp_path), "--dry-run"])
     with pytest.raises(SystemExit, match="not calibrated yet: benchmarks/models/1, "): score.main()      # scores would be those of another temperature
-    fitted = dict(temperature=0.7, known=dict(threshold=5.0))
-    for s, c in zip(score.SEEDS, cards): (tmp_path / f"benchmarks/models/{s}/card.json").write_text(json.dumps(c | fitted))
-    default.write_text(json.dumps(cards[0] | fitted | dict(temperature=0.8)))
-    with pytest.raises(SystemExit, match="not seed 1 as calibrated"): score.main()
-    default.write_text(json.dumps(cards[0] | fitted)); score.main()
+    for s, c in zip(score.SEEDS, cards): (tmp_path / f"benchmarks/models/{s}/card.json").write_text(json.dumps(c | dict(temperature=0.7, known=dict(threshold=5.0))))
+    score.main()
     said = capsys.readouterr().out
     with monkeypatch.context() as m, pytest.raises(SystemExit, match="no models of seed 1, 2"): m.setattr("sys.argv", ["score.py", "--into", str(tmp_path / "nowhere")]); score.main()
-    assert said.count("there already") == 5 and "ensemble: gtsrb evaluate" in said and "lite: not there" in said
+    assert said.count("there already") == 5 and "spread: goes on" in said and "ensemble: gtsrb evaluate" in said and "lite: not there" in said
+    for name in ("recipe", "default"): (f := tmp_path / f"benchmarks/{name}").mkdir(); (f / "class_accuracy.csv").write_text(name); (f / "probabilities.npz").write_text(name)
+    assert "seed 1, 99.90%" in score.release(tmp_path) and (tmp_path / "benchmarks/default/class_accuracy.csv").read_text() == "recipe"
+    shipped = json.loads((tmp_path / "gtsrb/assets/default/card.json").read_text()); assert (shipped["name"], shipped["model"]) == ("default", cards[0]["model"])
+    (tmp_path / "benchmarks/models/1/card.json").write_text(json.dumps(cards[0] | dict(model=dict(sha256="other"), metrics=dict(test=dict(accuracy=0.9946)))))
+    assert "99.46%, below the mark" in score.release(tmp_path) and json.loads((tmp_path / "gtsrb/assets/default/card.json").read_text()) == shipped
 
 @pytest.mark.real
 def test_the_official_test_set_scored_from_outside(tmp_path):
