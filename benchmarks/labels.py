@@ -7,10 +7,8 @@ Training images: from the recipe's out-of-fold answers (benchmarks/recipe/out_of
 not see its track. Test images: from its first seed, benchmarks/models/1. A row for each image whose label is suspected, each other error, and the images that look least
 like a sign; `reason` is for somebody who looked, and what was written there stays when a list is made again. --sheets writes the pictures, numbered
 by row, to look at. The last line says how many rows wait for a reason. How images are chosen: nbs/08c_errors.ipynb."""
-import argparse, json
+import argparse
 from pathlib import Path
-
-import numpy as np
 
 from gtsrb.confidence import known_scores, read_out_of_fold
 from gtsrb.core import softmax
