@@ -60,6 +60,7 @@ def contenders(folder, artefact):
     return {
         "ours": ([*uvicorn, "gtsrb.api:app", *quiet, *bare, "--port"], ours, 256), "ours, httptools and uvloop": ([*uvicorn, "gtsrb.api:app", *quiet, *extra, "--port"], ours, 256),
         "ours, 2 workers": ([*uvicorn, "gtsrb.api:app", *quiet, *bare, "--workers", "2", "--port"], ours | dict(GTSRB_WORKERS=str(max(1, usable_cpus() // 2))), 256),
+        "ours, window of 2 ms": ([*uvicorn, "gtsrb.api:app", *quiet, *bare, "--port"], ours | dict(GTSRB_WINDOW_S="0.002"), 256),
         "plain ONNX, our network": plain("onnx", artefact / "model.onnx"), "plain ONNX float32, 91 M": plain("onnx", folder / "big.onnx"),
         "Keras model(x), 91 M": plain("call", folder / "big.keras"), "Keras predict, 91 M": plain("predict", folder / "big.keras"),
         "LitServe": ([python, str(HERE / "contenders/lit.py")], shared, 1), "LitServe, batches": ([python, str(HERE / "contenders/lit.py")], shared | dict(BATCH="16"), 1),

@@ -71,6 +71,7 @@ class Settings:
     drain_s: float = 1.0              # from SIGTERM to the end of listening, /readyz says 503 meanwhile
     workers: int = 0                  # batches computed at a time; 0: one per processor
     batch: int = 32                   # images in one, of one request or of several
+    window_s: float = 0.0             # how long a batch that is not full waits for images of other requests
     threads: int = 1                  # threads within one model call; 0: one per processor
     log: str = "text"                 # a line a request: text (uvicorn's own), json or off
     cors_origins: str = ""            # other origins whose pages may ask, separated by commas or spaces; *: all
@@ -78,7 +79,7 @@ class Settings:
 
     def __post_init__(self):
         for f in fields(self):
-            value, may_be_0 = getattr(self, f.name), f.name in ("drain_s", "workers", "threads")
+            value, may_be_0 = getattr(self, f.name), f.name in ("drain_s", "workers", "threads", "window_s")
             if not isinstance(value, str) and not (0 < value < math.inf or may_be_0 and value == 0):
                 raise ValueError(f"GTSRB_{f.name.upper()} cannot be {value}")
         if self.log not in ("text", "json", "off"): raise ValueError(f"GTSRB_LOG is text, json or off, not {self.log!r}")
@@ -460,8 +461,9 @@ class Batcher:
         threads:int,
         images:int=16,      # in a batch at most
         size:int=256*1024,  # of its images together, bytes; a larger image is computed alone
+        window:float=0.0,   # how long a batch that is not full waits for more, s
     ):
-        self.threads, self.images, self.size = threads, images, size
+        self.threads, self.images, self.size, self.window = threads, images, size, window
         self.pool, self.lanes, self.lock, self.busy = ThreadPoolExecutor(threads, "predict"), {False: deque(), True: deque()}, threading.Lock(), 0
         self.turn = False   # whose it is: of long jobs?
 
@@ -488,11 +490,19 @@ class Batcher:
         loop, # the event loop that waits for the results
     ):
         "Compute batches until nothing is left."
-        while batch := self.take():
+        while batch := self.wait() or self.take():
             work, *more = batch[0][0].ask
             try: results = work([job.images[i] for job, i in batch], *more)
             except Exception as e: results = repeat(e)
             if ended := self.sort(batch, results): loop.call_soon_threadsafe(self.deliver, ended)
+
+    def wait(self):
+        "Give a batch that is not full the time of the window to fill."
+        end = time.monotonic() + self.window
+        while (left := end - time.monotonic()) > 0:
+            with self.lock: images = sum(len(job.images) - job.next for job in self.lanes[False])
+            if not 0 < images < self.images: break
+            time.sleep(min(left, 0.0005))
 
     def take(self):
         "The next batch, as (job, index); empty when nothing is left."
@@ -691,7 +701,7 @@ class Service:
     ):
         self.settings, self.predictor, self.state = settings, predictor, "starting"
         self.metrics = Metrics(); self.queue = Queue(settings, self.metrics.queue)
-        self.batcher = Batcher(settings.workers or usable_cpus(), settings.batch)
+        self.batcher = Batcher(settings.workers or usable_cpus(), settings.batch, window=settings.window_s)
 
     def now(self,
         state:str, # starting, ready, failed or draining

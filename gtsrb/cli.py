@@ -519,7 +519,7 @@ def study_compare(
 ):
     "Run settings against each other, two or three seeds each, and write runs.csv, curves.csv and tracks.csv after each run. Start it again to go on."
     import pandas as pd
-    from gtsrb.recipe import BASE, FOUND, FRAME, IDEAS, TOGETHER, TWICE, judge_hard
+    from gtsrb.recipe import BASE, FOUND, FRAME, IDEAS, THRICE, TOGETHER, TWICE, judge_hard
     from gtsrb.study import ARCHITECTURE, CLAIMS, FIRST, UNSEEN, by_track, compare, curves, finalists, summary
     from gtsrb.train import BASELINE
     match what:
@@ -527,7 +527,7 @@ def study_compare(
         case Comparison.architecture: settings, base, how = ARCHITECTURE, BASELINE, dict(folds=UNSEEN)
         case Comparison.finalists: settings, base, how = finalists(committed_trials()) | dict(together=TOGETHER), FIRST, dict(folds=UNSEEN, judge=judge_hard)
         case Comparison.frame: settings, base, how = FRAME, FOUND, TWICE
-        case Comparison.ideas: settings, base, how = IDEAS, BASE, TWICE
+        case Comparison.ideas: settings, base, how = IDEAS, BASE, THRICE
     if wrong := sorted({*(only or [])} - {*settings}): raise typer.BadParameter(f"--only takes one of {', '.join(settings)}, not {wrong[0]}")
     settings, out = {n: c for n, c in settings.items() if not only or n in only}, out or Path("runs")/what.value
     results = results or out; known = pd.read_csv(results/"runs.csv") if (results/"runs.csv").exists() else None

@@ -145,12 +145,6 @@ class Model:
         if logits.shape != (len(squares), NUM_CLASSES): raise ValueError(f"logits of shape {logits.shape}")
         return logits
 
-    def untempered(self,
-        squares:np.ndarray, # (n, s, s, 3) uint8 RGB, from `preprocess.squares`
-    ) -> np.ndarray: # (n, 43) float64, rows sum to 1
-        "Probabilities as the network was trained to give them, before the card's temperature."
-        return softmax(self.logits(squares))
-
     def answer(self,
         squares:np.ndarray, # (n, s, s, 3) uint8 RGB, from `preprocess.squares`
     ) -> tuple: # (n, 43) float64 probabilities, rows sum to 1; (n,) scores of known signs, or None
@@ -185,12 +179,6 @@ class Ensemble:
         "Means of what the members say."
         probabilities, scores = zip(*(m.answer(squares) for m in self.members))
         return np.mean(probabilities, axis=0), np.mean(scores, axis=0) if self.known else None
-
-    def untempered(self,
-        squares:np.ndarray, # (n, s, s, 3) uint8 RGB, from `preprocess.squares`
-    ) -> np.ndarray: # (n, 43) float64, rows sum to 1
-        "Mean of the members' probabilities before any temperature."
-        return np.mean([m.untempered(squares) for m in self.members], axis=0)
 
     def __call__(self,
         squares:np.ndarray, # (n, s, s, 3) uint8 RGB, from `preprocess.squares`
