@@ -57,13 +57,13 @@ _own = lambda **changes: dict(augmentation=dataclasses.replace(BASE.augmentation
 _mild = {n: getattr(FIRST.augmentation, n) for n in ("gamma", "contrast", "brightness", "saturation", "hue", "p_small", "small", "p_blur", "p_jpeg", "p_noise", "noise", "p_patch", "p_dark")}
 
 IDEAS = {
-    "as it is": {}, "own range": _own(), "shadows, stickers, bends": _own(p_shade=0.3, p_sticker=0.25, bend=0.03), "photographs only": _own() | dict(synthetic=0, negatives=0.0),
-    "milder": _own(**_mild), "bends": _own(bend=0.03), "shadows": _own(p_shade=0.3), "stickers": _own(p_sticker=0.25),
+    "as it is": {}, "own range": _own(), "all of it": _own(both_ways=True, p_shade=0.3, p_sticker=0.25, bend=0.03), "both ways": _own(both_ways=True),
+    "shadows and stickers": _own(p_shade=0.3, p_sticker=0.25), "bends": _own(bend=0.03), "photographs only": _own() | dict(synthetic=0, negatives=0.0), "milder": _own(**_mild),
     "squeeze and excite": _own() | dict(options=BASE.options | dict(squeeze=8)), "blur before strides": _own() | dict(options=BASE.options | dict(antialias=True))}
 THRICE = dict(seeds=(1, 2, 3), folds=(1, 0, 4), judge=judge_hard)
 
 # %% ../nbs/09a_recipe.ipynb #84b843e6
-RECIPE = dataclasses.replace(FIRST, **TOGETHER)    # of the next models, by `benchmarks/recipe.py`
+RECIPE = dataclasses.replace(SECOND, options=SECOND.options | dict(stem=32), augmentation=dataclasses.replace(SECOND.augmentation, adapt=True))    # of the next models, by `benchmarks/recipe.py`
 
 # %% ../nbs/09a_recipe.ipynb #f80babc6
 LITE = dataclasses.replace(RECIPE, preprocess=Preprocess(size=40, floor=2.0), options=dict(stem=16, widths=(16, 32, 64), blocks=(2, 2, 2)), small_epochs=0)

@@ -79,7 +79,7 @@ class RateTable(keras.optimizers.schedules.LearningRateSchedule):
 
 # %% ../nbs/07_train.ipynb #ae0237e8
 SPLITS = dict(track=track_split, random=random_split)
-LATER = dict(adapt=False, p_shade=0.0, p_sticker=0.0, bend=0.0)  # what an augmentation did that was written down before these existed
+LATER = dict(adapt=False, both_ways=False, bend=0.0, p_shade=0.0, p_sticker=0.0)  # what an augmentation did that was written down before these existed
 OPTIMIZERS = ("sgd", "adam", "muon")
 
 @dataclass(frozen=True)
