@@ -108,6 +108,7 @@ class TrainConfig:
     small_epochs: int = 15             # first epochs, at smaller pictures, which are faster
     small_size: int = 32               # their side, px
     synthetic: int = 2580              # drawn signs (`gtsrb.signs`) added to the training images; 43 or more, or none
+    variants: bool = False             # are the drawn signs of many makers (`gtsrb.signs.draw_variant`)?
     negatives: float = 0.03            # share of each batch that is no sign (`gtsrb.negatives`) and is to be answered with every class alike, 0 to 0.5
     teacher: tuple = ()                # SHA-256 of the networks whose mean answer is learnt beside the labels; (): labels alone
     teacher_weight: float = 0.9        # share of their answer in the target, 0 to 1
@@ -121,7 +122,7 @@ class TrainConfig:
             fold=self.fold is None or whole(self.fold, 0) and self.fold < self.folds, options=isinstance(self.options, dict),
             preprocess=isinstance(self.preprocess, Preprocess), augmentation=isinstance(self.augmentation, Augmentation | None),
             split=self.split in SPLITS, architecture=self.architecture in ARCHITECTURES, optimizer=self.optimizer in OPTIMIZERS, schedule=self.schedule in SCHEDULES,
-            teacher=isinstance(self.teacher, tuple) and all(isinstance(h, str) for h in self.teacher), synthetic=self.synthetic == 0 or whole(self.synthetic, NUM_CLASSES),
+            teacher=isinstance(self.teacher, tuple) and all(isinstance(h, str) for h in self.teacher), synthetic=self.synthetic == 0 or whole(self.synthetic, NUM_CLASSES), variants=isinstance(self.variants, bool),
             teacher_weight=number(self.teacher_weight) and self.teacher_weight <= 1, teacher_temperature=number(self.teacher_temperature) and self.teacher_temperature > 0,
             small_epochs=whole(self.small_epochs, 0), small_size=whole(self.small_size, 8), ema=number(self.ema) and self.ema < 1, negatives=number(self.negatives) and self.negatives <= 0.5, **{n: number(getattr(self, n)) for n in
                 ("learning_rate", "warmup_epochs", "momentum", "weight_decay", "label_smoothing", "balance")})
@@ -527,7 +528,7 @@ def training_images(
     squares, labels = load_squares(train, root, prepare), train["class"].to_numpy()
     if not config.synthetic: return squares, labels
     with tempfile.TemporaryDirectory() as tmp:
-        drawn = read_table(folder := synthetic_dataset(Path(tmp)/"drawn", config.synthetic, config.seed))
+        drawn = read_table(folder := synthetic_dataset(Path(tmp)/"drawn", config.synthetic, config.seed, config.variants))
         drawn = drawn[drawn["set"] == "train"]
         return np.concatenate([squares, load_squares(drawn, folder, prepare)]), np.concatenate([labels, drawn["class"].to_numpy()])
 
