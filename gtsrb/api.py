@@ -82,6 +82,7 @@ class Settings:
             value, may_be_0 = getattr(self, f.name), f.name in ("drain_s", "workers", "threads", "window_s")
             if not isinstance(value, str) and not (0 < value < math.inf or may_be_0 and value == 0):
                 raise ValueError(f"GTSRB_{f.name.upper()} cannot be {value}")
+        if self.window_s >= self.answer_seconds: raise ValueError(f"GTSRB_WINDOW_S of {self.window_s:g} s leaves no time for an answer within GTSRB_ANSWER_SECONDS, {self.answer_seconds:g} s")
         if self.log not in ("text", "json", "off"): raise ValueError(f"GTSRB_LOG is text, json or off, not {self.log!r}")
         if self.max_pixels > (most := int(os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"])):
             raise ValueError(f"GTSRB_MAX_PIXELS: OpenCV decodes up to {most:,}; set OPENCV_IO_MAX_IMAGE_PIXELS too")
@@ -452,7 +453,9 @@ class Job:
         ask:tuple,   # a function, (list of bytes, *more) → list of results, and more; only images of the same `ask` share a batch
         done,        # an `asyncio.Future`
         long:bool=False, # each image is as much work as a batch
-    ): self.images, self.ask, self.done, self.long, self.results, self.next, self.left = images, ask, done, long, [None] * len(images), 0, len(images)
+    ):
+        self.images, self.ask, self.done, self.long, self.came = images, ask, done, long, time.monotonic()
+        self.results, self.next, self.left = [None] * len(images), 0, len(images)
 
 # %% ../nbs/12_api.ipynb #e7eccba0
 class Batcher:
@@ -464,7 +467,7 @@ class Batcher:
         window:float=0.0,   # how long a batch that is not full waits for more, s
     ):
         self.threads, self.images, self.size, self.window = threads, images, size, window
-        self.pool, self.lanes, self.lock, self.busy = ThreadPoolExecutor(threads, "predict"), {False: deque(), True: deque()}, threading.Lock(), 0
+        self.pool, self.lanes, self.lock, self.busy = ThreadPoolExecutor(threads, "predict"), {False: deque(), True: deque()}, threading.Condition(), 0
         self.turn = False   # whose it is: of long jobs?
 
     async def __call__(self,
@@ -481,6 +484,7 @@ class Batcher:
         with self.lock:
             self.lanes[long].append(job)
             more = min(self.threads - self.busy, batches); self.busy += more
+            self.lock.notify_all()                                               # whoever waits for a batch to fill
         for _ in range(more): self.pool.submit(self.run, loop)
         try:
             async with asyncio.timeout(seconds): return await job.done
@@ -490,23 +494,24 @@ class Batcher:
         loop, # the event loop that waits for the results
     ):
         "Compute batches until nothing is left."
-        while batch := self.wait() or self.take():
+        while batch := self.take():
             work, *more = batch[0][0].ask
             try: results = work([job.images[i] for job, i in batch], *more)
             except Exception as e: results = repeat(e)
             if ended := self.sort(batch, results): loop.call_soon_threadsafe(self.deliver, ended)
 
-    def wait(self):
-        "Give a batch that is not full the time of the window to fill."
-        end = time.monotonic() + self.window
-        while (left := end - time.monotonic()) > 0:
-            with self.lock: images = sum(len(job.images) - job.next for job in self.lanes[False])
-            if not 0 < images < self.images: break
-            time.sleep(min(left, 0.0005))
+    def worth_waiting(self):
+        "For how long the next batch may still wait to be filled, s; 0 or less when it is full or its oldest image has waited long enough."
+        jobs = [job for job in self.lanes[False] if not job.done.done()]
+        if not jobs or self.lanes[True]: return 0
+        images = [i for job in jobs if job.ask == jobs[0].ask for i in job.images[job.next:]]
+        full = len(images) >= self.images or sum(map(len, images)) >= self.size
+        return 0 if full else min(job.came for job in jobs) + self.window - time.monotonic()
 
     def take(self):
         "The next batch, as (job, index); empty when nothing is left."
         with self.lock:
+            while self.window and (seconds := self.worth_waiting()) > 0: self.lock.wait(seconds)
             for long in (self.turn, not self.turn):
                 if batch := self.batch_of(self.lanes[long]): self.turn = not long; return batch
             self.busy -= 1

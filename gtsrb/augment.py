@@ -46,7 +46,7 @@ class Augmentation:
     dark: tuple = (0.03, 0.3) # factor of the exposure, drawn evenly on a logarithmic scale
     adapt: bool = False       # light and patches are drawn for the picture's own range (`white_point`) instead of 0 to 255
     both_ways: bool = False   # pictograms that come facing either way (`EITHER`) are mirrored too
-    bend: float = 0.0         # largest standard deviation of the shifts that bend shapes, of the side
+    bend: float = 0.0         # largest standard deviation of the shifts that bend shapes, of the side; beyond 0.05 maps begin to fold
     p_shade: float = 0.0      # probability: a shadow with an edge, or light that falls through leaves
     p_sticker: float = 0.0    # probability: one to four stickers or strokes on the sign
 
@@ -204,7 +204,7 @@ def darken(
 ) -> np.ndarray: # like `image`
     "An exposure so short that only a few grey levels are left, and the sensor's noise with them."
     factor = math.exp(rng.uniform(*np.log(aug.dark)))
-    if aug.adapt: factor = min(factor * 255 / white_point(image), 1.0)       # what is dark already is not made darker still
+    if aug.adapt: factor = min(factor * 255 / white_point(image), 1.0)       # white lands where a bright picture's would; nothing is made brighter
     grain = rng.standard_normal(image.shape, dtype=np.float32) * rng.uniform(0, 1)
     return np.clip(image * factor + grain + 0.5, 0, 255).astype(np.uint8)
 

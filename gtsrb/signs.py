@@ -217,8 +217,9 @@ def _spun(symbol, n, colour, at): return [_symbol(symbol, colour, at=at, angle=a
 def _lights(): return [_symbol(f"fill: O50 {y} 5.1 5.1", c) for y, c in ((43.5, _RED), (58, _YELLOW), (72.5, _GREEN))]
 
 # %% ../nbs/01_signs.ipynb #68154b12
+_LIMITS = {0: "20", 1: "30", 2: "50", 3: "60", 4: "70", 5: "80", 7: "100", 8: "120"}
 _SIGNS = {  # class: ground, then what is drawn on it
-    **{i: (_prohibition, _limit(t)) for i, t in {0: "20", 1: "30", 2: "50", 3: "60", 4: "70", 5: "80", 7: "100", 8: "120"}.items()},
+    **{i: (_prohibition, _limit(t)) for i, t in _LIMITS.items()},
     6: (_derestriction, lambda image: _write(image, "80", _GREY, 62, 50, 6.8, 3), _stripes), 9: (_prohibition, *_cars(_RED, _BLACK)),
     10: (_prohibition, *_overtaking(_RED, _BLACK, .92)), 15: (_prohibition,), 16: (_prohibition, _symbol(_LORRY_SIDE)),
     32: (_derestriction, _stripes), 41: (_derestriction, *_cars(_GREY, _GREY, 1.12), _stripes),
@@ -307,28 +308,35 @@ _OTHER_GLYPHS = {
     "6": (40, "M38 15 C36 5 30 0 21 0 C8 0 0 12 0 34 L0 55 C0 70 8 80 20 80 C32 80 40 70 40 54 C40 40 32 30 20 30 C9 30 1 38 0 52"),
     "7": (40, "M-4 0 L40 0 C28 20 16 50 14 85.7"),
 }
-_LIMITS = {0: "20", 1: "30", 2: "50", 3: "60", 4: "70", 5: "80", 7: "100", 8: "120"}
 
 def _ground(step, rng):
-    "A ground, its ring or rim wide or narrow."
-    if step is _prohibition: return lambda image: _layers(image, (_WHITE, _disc(50), 0), (_RED, _disc(48.3), 0), (_WHITE, _disc(rng.uniform(33, 38)), 0))
-    inner = rng.uniform(.7, .82)
-    if step is _warning: return lambda image: _layers(image, (_WHITE, _TRIANGLE, 5), (_RED, _TRIANGLE, 3.5), (_WHITE, _shrunk(_TRIANGLE, inner), 0))
-    return step
+    "A ground whose ring or rim is wide or narrow; blue and grey ones have none."
+    ring, inner = rng.uniform(33, 38), rng.uniform(.7, .82)
+    if step is _prohibition: return lambda image: _layers(image, (_WHITE, _disc(50), 0), (_RED, _disc(48.3), 0), (_WHITE, _disc(ring), 0))
+    points = dict([(_warning, _TRIANGLE), (_yield, _TRIANGLE * (1, -1) + (0, 100))]).get(step)
+    return step if points is None else lambda image: _layers(image, (_WHITE, points, 5), (_RED, points, 3.5), (_WHITE, _shrunk(points, inner), 0))
+
+def _bolder(mask, by):
+    "A shape with its outline moved by some pixels, out or in; never in by so many that a third of it would be gone."
+    kernel = lambda k: cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * k + 1,) * 2)
+    if by >= 0: return cv2.dilate(mask, kernel(by))
+    return next((slim for k in range(-by, 0, -1) if (slim := cv2.erode(mask, kernel(k))).sum() * 3 >= mask.sum() * 2), mask)
 
 def draw_variant(
     class_id:int,             # class number, 0 to 42
     rng:np.random.Generator,  # all that is random comes from here
     size:int=256,             # side of the picture, px, at most 512
 ) -> np.ndarray: # (size, size, 4) uint8 RGBA, straight alpha, 0 outside the sign
-    "A sign as another maker might have drawn it: other digits, bolder or slimmer, larger or smaller on its ground."
+    "A sign as another maker might have drawn it: its digits of another face, its symbol bolder or slimmer, larger or smaller, its ring wide or narrow. `ValueError` for no class or size."
     class_name(class_id)
+    if not 5 <= size <= 512: raise ValueError(f"a variant is drawn at 5 to 512 px, not {size}")
     if class_id in _MIRRORED: return np.ascontiguousarray(draw_variant(_MIRRORED[class_id], rng, size)[:, ::-1])
     ground, *symbols = _SIGNS[class_id]
     if text := _LIMITS.get(class_id):
         mixed = _GLYPHS | {c: g for c, g in _OTHER_GLYPHS.items() if rng.random() < .5}
         symbols = [_limit(text, stroke=rng.uniform(4, 7.5), gap=rng.uniform(2, 4.5), glyphs=mixed)]
     fine = np.zeros((512, 512, 4), np.uint8); _ground(ground, rng)(fine)
+    if stripes := symbols[-1:] == [_stripes]: symbols = symbols[:-1]            # they cross the whole sign, whoever made it
     drawn = fine.copy()
     for step in symbols: step(drawn)
     new = (drawn != fine).any(2)
@@ -336,8 +344,8 @@ def draw_variant(
     matrix = np.array([[stretch[0], 0, 256 * (1 - stretch[0]) + shift[0]], [0, stretch[1], 256 * (1 - stretch[1]) + shift[1]]])
     for colour in np.unique(drawn[new], axis=0)[::-1] if new.any() else ():                 # light ones first
         mask = (new & (drawn == colour).all(2)).astype(np.uint8)
-        if bold: mask = (cv2.dilate if bold > 0 else cv2.erode)(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * abs(bold) + 1,) * 2))
-        fine[cv2.warpAffine(mask, matrix, (512, 512), flags=cv2.INTER_NEAREST) & (fine[..., 3] > 0) > 0] = colour
+        fine[cv2.warpAffine(_bolder(mask, bold), matrix, (512, 512), flags=cv2.INTER_NEAREST) & (fine[..., 3] > 0) > 0] = colour
+    if stripes: _stripes(fine)
     return _smaller(fine, size)
 
 # %% ../nbs/01_signs.ipynb #4d53e485
@@ -751,7 +759,7 @@ def synthetic_dataset(
     root:str|os.PathLike, # folder to make; it may exist only when empty or when it is this very set
     n:int,                # training images, at least 43; the test part has n // 3
     seed:int=0,           # not negative
-    variants:bool=False,  # every track by another maker (`draw_variant`), instead of all alike?
+    variants:bool=False,  # is each track's sign a `draw_variant`, instead of all alike?
 ) -> Path: # `root`
     "A data set of drawn signs in the official layout; `FileExistsError` where `root` holds anything else, `ValueError` for n < 43."
     if n < NUM_CLASSES: raise ValueError(f"{n} images cannot show {NUM_CLASSES} classes")

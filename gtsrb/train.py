@@ -79,7 +79,7 @@ class RateTable(keras.optimizers.schedules.LearningRateSchedule):
 
 # %% ../nbs/07_train.ipynb #ae0237e8
 SPLITS = dict(track=track_split, random=random_split)
-LATER = dict(adapt=False, both_ways=False, bend=0.0, p_shade=0.0, p_sticker=0.0)  # what an augmentation did that was written down before these existed
+LATER = dict(adapt=False, both_ways=False, bend=0.0, p_shade=0.0, p_sticker=0.0)  # younger than some cards: an augmentation that does not name them did without
 OPTIMIZERS = ("sgd", "adam", "muon")
 
 @dataclass(frozen=True)
@@ -505,7 +505,7 @@ def untempered(
     predictor,          # a `gtsrb.predict.Predictor`
     squares:np.ndarray, # (n, s, s, 3) uint8 RGB at its size
 ) -> np.ndarray: # (n, 43) float64, rows sum to 1
-    "What a teacher's networks answer in the mean, as they were trained to, before any temperature."
+    "Mean of the probabilities that a teacher's networks give, before any temperature."
     networks = getattr(predictor.model, "members", [predictor.model])
     return np.mean([softmax(n.logits(squares)) for n in networks], axis=0)
 
