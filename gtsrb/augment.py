@@ -44,7 +44,7 @@ class Augmentation:
     patch: float = 0.30       # largest side of a patch, of the image's side
     p_dark: float = 0.05      # probability: expose so little that few grey levels are left
     dark: tuple = (0.03, 0.3) # factor of the exposure, drawn evenly on a logarithmic scale
-    adapt: bool = True        # light and patches are drawn for the picture's own range (`white_point`) instead of 0 to 255
+    adapt: bool = False       # light and patches are drawn for the picture's own range (`white_point`) instead of 0 to 255
     both_ways: bool = False   # pictograms that come facing either way (`EITHER`) are mirrored too
     bend: float = 0.0         # largest standard deviation of the shifts that bend shapes, of the side; beyond 0.05 maps begin to fold
     p_shade: float = 0.0      # probability: a shadow with an edge, or light that falls through leaves

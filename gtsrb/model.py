@@ -109,7 +109,7 @@ POOLINGS = dict(avg=[layers.GlobalAveragePooling2D], max=[layers.GlobalMaxPoolin
 def sign_resnet(
     size:int=48,                 # side of the input, px
     classes:int=NUM_CLASSES, # logits that come out
-    stem:int=32,                 # channels at full resolution
+    stem:int=24,                 # channels at full resolution
     widths:tuple=(48, 96, 192),  # channels at 1/2, 1/4 and 1/8 of it
     blocks:tuple=(1, 1, 1),      # residual blocks at each
     pooling:str="avgmax",        # avg, max or avgmax (both), over the last feature map

@@ -63,9 +63,11 @@ IDEAS = {
     "squeeze and excite": _own() | dict(options=BASE.options | dict(squeeze=8)), "blur before strides": _own() | dict(options=BASE.options | dict(antialias=True))}
 THRICE = dict(seeds=(1, 2, 3), folds=(1, 0, 4), judge=judge_hard)
 
-# %% ../nbs/09a_recipe.ipynb #84b843e6
+# %% ../nbs/09a_recipe.ipynb #84b843ea
 THIRD = TOGETHER | dict(options=FIRST.options | dict(stem=32), augmentation=dataclasses.replace(SECOND.augmentation, adapt=True))      # what differs from `FIRST`
-RECIPE = dataclasses.replace(FIRST, **THIRD)       # of the next models, by `benchmarks/recipe.py`
+
+# %% ../nbs/09a_recipe.ipynb #84b843e6
+RECIPE = SECOND                                    # of the next models, by `benchmarks/recipe.py`
 
 # %% ../nbs/09a_recipe.ipynb #f80babc6
 LITE = dataclasses.replace(RECIPE, preprocess=Preprocess(size=40, floor=2.0), options=dict(stem=16, widths=(16, 32, 64), blocks=(2, 2, 2)), small_epochs=0)
