@@ -112,9 +112,9 @@ def tone_curves(
 ) -> np.ndarray: # (256, 1, 3) uint8, a curve for each channel
     "Random gamma, contrast, brightness and colour cast as a look-up table."
     gamma, contrast, brightness, *gains = rng.uniform(-1, 1, 6)
-    middle = 128 * white / 255
+    share = white / 255
     curve = (np.arange(256) / white) ** math.exp(aug.gamma * gamma) * white
-    curve = (curve - middle) * math.exp(aug.contrast * contrast) + middle + aug.brightness * brightness * white / 255
+    curve = (curve - 128 * share) * math.exp(aug.contrast * contrast) + (128 + aug.brightness * brightness) * share
     return np.clip(curve[:, None, None] * np.exp(aug.channel * np.array(gains)), 0, 255).astype(np.uint8)
 
 def colour_matrix(
@@ -238,9 +238,9 @@ def vary(
     size = len(image)
     if aug.p_sticker and rng.random() < aug.p_sticker: image = stick(image, rng, aug)
     if aug.p_shade and rng.random() < aug.p_shade: image = shade(image, rng)
-    matrix, how = warp_matrix(rng, aug, size), dict(flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    if aug.bend: image = cv2.remap(np.ascontiguousarray(image), bent(matrix, rng, aug, size), None, how["flags"], borderMode=how["borderMode"])
-    else: image = cv2.warpPerspective(np.ascontiguousarray(image), matrix, (size, size), **how)
+    image, matrix, edge = np.ascontiguousarray(image), warp_matrix(rng, aug, size), cv2.BORDER_REPLICATE
+    if aug.bend: image = cv2.remap(image, bent(matrix, rng, aug, size), None, cv2.INTER_LINEAR, borderMode=edge)
+    else: image = cv2.warpPerspective(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=edge)
     curves = tone_curves(rng, aug, white_point(image) if aug.adapt else 255.0)
     image = cv2.transform(cv2.LUT(image, curves), colour_matrix(rng, aug))
     image = degrade(image, rng, aug)

@@ -511,7 +511,7 @@ def merge_rows(
 
 @study_app.command("compare")
 def study_compare(
-    what:Annotated[Comparison, typer.Argument(help="The original project's claims; of these, the one about the architecture, on folds of its own; the first recipe against the best of the committed trials and against all ideas at once and the newest recipe; what hangs on the length of a run; or ideas one by one.")],
+    what:Annotated[Comparison, typer.Argument(help="The original project's claims; of these, the one about the architecture, on folds of its own; the first recipe against the best of the committed trials and against the second and the third recipe; what hangs on the length of a run; or ideas one by one.")],
     only:Annotated[list[str]|None, typer.Option(help="A setting to run, if not all; may be repeated.")] = None,
     out:Annotated[Path|None, typer.Option(help="A folder a run; what is finished there is not run again. runs/ and the name of the comparison if not given.")] = None,
     results:Annotated[Path|None, typer.Option(help="Folder of the tables; --out if not given. A run that stands there, from another machine perhaps, is not run again.")] = None,

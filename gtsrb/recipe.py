@@ -55,11 +55,10 @@ SECOND = dataclasses.replace(FIRST, **TOGETHER)    # of benchmarks/models
 # %% ../nbs/09a_recipe.ipynb #84b843d4
 BASE = dataclasses.replace(SECOND, preprocess=Preprocess(size=32, floor=2.0), options=FIRST.options | dict(stem=16, widths=(32, 64, 128)), epochs=12, small_epochs=0)
 _own = lambda **changes: dict(augmentation=dataclasses.replace(BASE.augmentation, adapt=True, **changes))
-_mild = {n: getattr(FIRST.augmentation, n) for n in ("gamma", "contrast", "brightness", "saturation", "hue", "p_small", "small", "p_blur", "p_jpeg", "p_noise", "noise", "p_patch", "p_dark")}
 
 IDEAS = {
     "as it is": {}, "own range": _own(), "all of it": _own(both_ways=True, p_shade=0.3, p_sticker=0.25, bend=0.03), "both ways": _own(both_ways=True),
-    "shadows and stickers": _own(p_shade=0.3, p_sticker=0.25), "bends": _own(bend=0.03), "photographs only": _own() | dict(synthetic=0, negatives=0.0), "milder": _own(**_mild),
+    "shadows and stickers": _own(p_shade=0.3, p_sticker=0.25), "bends": _own(bend=0.03), "photographs only": _own() | dict(synthetic=0, negatives=0.0), "milder": dict(augmentation=dataclasses.replace(FIRST.augmentation, adapt=True)),
     "squeeze and excite": _own() | dict(options=BASE.options | dict(squeeze=8)), "blur before strides": _own() | dict(options=BASE.options | dict(antialias=True))}
 THRICE = dict(seeds=(1, 2, 3), folds=(1, 0, 4), judge=judge_hard)
 

@@ -91,12 +91,12 @@ def _shrunk(p, by): return p.mean(0) + (p - p.mean(0)) * by
 _TRIANGLE = np.array([[50, 11], [95, 89], [5, 89]], float)
 
 # %% ../nbs/01_signs.ipynb #f1803f1e
-def _prohibition(image): _layers(image, (_WHITE, _disc(50), 0), (_RED, _disc(48.3), 0), (_WHITE, _disc(35), 0))
+def _prohibition(image, inner=35): _layers(image, (_WHITE, _disc(50), 0), (_RED, _disc(48.3), 0), (_WHITE, _disc(inner), 0))
 def _derestriction(image): _layers(image, (_WHITE, _disc(50), 0), (_BLACK, _disc(49), 0), (_WHITE, _disc(46.5), 0))
 def _mandatory(image): _layers(image, (_WHITE, _disc(50), 0), (_BLUE, _disc(47.7), 0))
-def _warning(image, points=_TRIANGLE):
-    _layers(image, (_WHITE, points, 5), (_RED, points, 3.5), (_WHITE, _shrunk(points, .77), 0))
-def _yield(image): _warning(image, _TRIANGLE * (1, -1) + (0, 100))
+def _warning(image, points=_TRIANGLE, inner=.77):
+    _layers(image, (_WHITE, points, 5), (_RED, points, 3.5), (_WHITE, _shrunk(points, inner), 0))
+def _yield(image, inner=.77): _warning(image, _TRIANGLE * (1, -1) + (0, 100), inner)
 def _no_entry(image):
     bar = np.array([[9.5, 41.5], [90.5, 41.5], [90.5, 58.5], [9.5, 58.5]])
     _layers(image, (_WHITE, _disc(50), 0), (_RED, _disc(48.3), 0), (_WHITE, bar, 0))
@@ -311,10 +311,9 @@ _OTHER_GLYPHS = {
 
 def _ground(step, rng):
     "A ground whose ring or rim is wide or narrow; blue and grey ones have none."
-    ring, inner = rng.uniform(33, 38), rng.uniform(.7, .82)
-    if step is _prohibition: return lambda image: _layers(image, (_WHITE, _disc(50), 0), (_RED, _disc(48.3), 0), (_WHITE, _disc(ring), 0))
-    points = dict([(_warning, _TRIANGLE), (_yield, _TRIANGLE * (1, -1) + (0, 100))]).get(step)
-    return step if points is None else lambda image: _layers(image, (_WHITE, points, 5), (_RED, points, 3.5), (_WHITE, _shrunk(points, inner), 0))
+    ring, rim = rng.uniform(33, 38), rng.uniform(.7, .82)
+    inner = {_prohibition: ring, _warning: rim, _yield: rim}.get(step)
+    return step if inner is None else functools.partial(step, inner=inner)
 
 def _bolder(mask, by):
     "A shape with its outline moved by some pixels, out or in; never in by so many that a third of it would be gone."
