@@ -29,10 +29,11 @@ def plan(out, into):
               (f"teacher-{f}", ["export", out / f"fold-{f}", "--out", kept / f"teacher-{f}", "--name", f"fold-{f}"])] for f in FOLDS]
     default = [("weights", ["copy", out / f"seed-{SHIPPED}/weights.npz", "--out", into / "benchmarks/recipe/weights.npz"]),
                ("calibrate", ["calibrate", *(models / f"{s}" for s in SEEDS), *answers("default"), "--out-of-fold", into / "benchmarks/recipe/out_of_fold.npz"])]
+    exact = ["--precision", "float32"]                                                                               # rounding costs the small network: nbs/09a_recipe.ipynb
     small = [("lite-all", ["train", "--config", lite, "--out", out / "lite", *(o for s in SEEDS for o in ("--teacher", models / f"{s}"))]),
-             ("lite", ["export", out / "lite", "--out", assets / "lite", "--name", "lite"])]
+             ("lite", ["export", out / "lite", "--out", assets / "lite", "--name", "lite", *exact])]
     small_folds = [[(f"lite-fold-{f}", ["train", "--config", lite, "--out", out / f"lite-{f}", "--set", f"fold={f}", "--teacher", kept / f"teacher-{f}"]),
-                    (f"lite-answers-{f}", ["judge", out / f"lite-{f}", "--out", kept / f"lite-{f}.npz"])] for f in FOLDS]
+                    (f"lite-answers-{f}", ["judge", out / f"lite-{f}", "--out", kept / f"lite-{f}.npz", *exact])] for f in FOLDS]
     calibrated = [("calibrate-lite", ["calibrate", assets / "lite", *answers("lite"), "--out-of-fold", into / "benchmarks/lite/out_of_fold.npz"])]
     return [seeds + folds, [default, small, *small_folds], [calibrated]]
 
