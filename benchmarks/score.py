@@ -4,8 +4,8 @@
 
 After `recipe.py`: the five seeds, the ensemble of them, `taught`, `lite`, and all pictures made worse for the first seed, `taught` and `lite`. What has
 been scored already is left alone, so the script may be started again; nothing that it finds changes a network, a temperature or a threshold. One thing
-the score decides: `taught`, which was named beforehand, becomes gtsrb/assets/default only if it has the mark (MARK) that the project asks of whatever
-ships; below it, what ships stays. (Before it, the first seed was the one to ship, and stayed below the mark.)"""
+the score decides: `taught`, which was named beforehand, becomes gtsrb/assets/default only if it has the mark (MARK) that the project asks of a new
+one; below it, what ships stays. (Before it, the first seed was the one to ship, and stayed below the mark.)"""
 import argparse, json, shlex, shutil, subprocess, sys
 from pathlib import Path
 
