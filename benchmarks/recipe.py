@@ -3,11 +3,10 @@
     gtsrb data download
     python benchmarks/recipe.py [--out runs/recipe] [--into .] [--jobs 1] [--dry-run]
 
-1. The recipe: five seeds on all training images, benchmarks/models/1 … 5 (the ensemble), and the first one's weights for Keras in benchmarks/recipe.
+1. `default`: five seeds on all training images; the first one is to ship, which is written here and was so before any was scored (`score.py` says when it does).
 2. Its five folds, each without a fifth of the tracks: for temperature, threshold and the review of labels.
-3. `taught`: the same network once more, seed 6, which learns from the five beside the labels, and its folds, each taught by the one network that has not
-   seen the fold either. It is the one that is to ship, which was written here before it was trained; `score.py` says when it does.
-4. `lite`: a small network that learns from the five in the same way, and its folds.
+3. Five artefacts, benchmarks/models/1 … 5 (the ensemble), and the first one's weights for Keras in benchmarks/recipe.
+4. `lite`: a small network that learns from the five beside the labels, and its folds, each taught by the one network that has not seen the fold either.
 
 Every step is a `gtsrb` command, printed before it runs; one copies. What was interrupted goes on from its last epoch when the script is started again. What a step
 leaves is committed, so that the steps may be done on different days and machines: a run whose artefact or answers (`gtsrb judge`) stand there, made with
@@ -16,7 +15,7 @@ import argparse, hashlib, json, os, shlex, shutil, subprocess, sys, threading, t
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-SEEDS, TAUGHT, FOLDS = (1, 2, 3, 4, 5), 6, (0, 1, 2, 3, 4)
+SEEDS, SHIPPED, FOLDS = (1, 2, 3, 4, 5), 1, (0, 1, 2, 3, 4)
 
 def plan(out, into):
     "Phases, one after the other; in each, chains that do not wait for each other; in each, steps in order: (name, command)."
@@ -24,25 +23,19 @@ def plan(out, into):
     answers = lambda name: [o for f in FOLDS for o in ("--fold", kept / f"{name}-{f}.npz")]
     seeds = [[(f"seed-{s}", ["train", "--config", big, "--out", out / f"seed-{s}", "--set", f"seed={s}"]),
               (f"model-{s}", ["export", out / f"seed-{s}", "--out", models / f"{s}", "--name", f"seed-{s}"])] for s in SEEDS]
-    teachers = [o for s in SEEDS for o in ("--teacher", models / f"{s}")]
-    extra = lambda name: {FOLDS[0]: ["--attack", "1000"], FOLDS[1]: ["--scores", into / f"benchmarks/{name}/known_scores.csv"]}     # asked of one network each
-    folds = [[(f"fold-{f}", ["train", "--config", big, "--out", out / f"fold-{f}", "--set", f"seed={SEEDS[0]}", "--set", f"fold={f}"]),
-              (f"answers-{f}", ["judge", out / f"fold-{f}", "--out", kept / f"default-{f}.npz", *extra("recipe").get(f, [])]),
+    extra = {FOLDS[0]: ["--attack", "1000"], FOLDS[1]: ["--scores", into / "benchmarks/recipe/known_scores.csv"]}     # asked of one network each
+    folds = [[(f"fold-{f}", ["train", "--config", big, "--out", out / f"fold-{f}", "--set", f"seed={SHIPPED}", "--set", f"fold={f}"]),
+              (f"answers-{f}", ["judge", out / f"fold-{f}", "--out", kept / f"default-{f}.npz", *extra.get(f, [])]),
               (f"teacher-{f}", ["export", out / f"fold-{f}", "--out", kept / f"teacher-{f}", "--name", f"fold-{f}"])] for f in FOLDS]
-    default = [("weights", ["copy", out / f"seed-{SEEDS[0]}/weights.npz", "--out", into / "benchmarks/recipe/weights.npz"]),
+    default = [("weights", ["copy", out / f"seed-{SHIPPED}/weights.npz", "--out", into / "benchmarks/recipe/weights.npz"]),
                ("calibrate", ["calibrate", *(models / f"{s}" for s in SEEDS), *answers("default"), "--out-of-fold", into / "benchmarks/recipe/out_of_fold.npz"])]
-    taught = [("taught-all", ["train", "--config", big, "--out", out / "taught", "--set", f"seed={TAUGHT}", *teachers]),
-              ("taught", ["export", out / "taught", "--out", models / "taught", "--name", "taught"])]
-    taught_folds = [[(f"taught-fold-{f}", ["train", "--config", big, "--out", out / f"taught-{f}", "--set", f"seed={SEEDS[0]}", "--set", f"fold={f}", "--teacher", kept / f"teacher-{f}"]),
-                     (f"taught-answers-{f}", ["judge", out / f"taught-{f}", "--out", kept / f"taught-{f}.npz", *extra("taught").get(f, [])])] for f in FOLDS]
     exact = ["--precision", "float32"]                                                                               # rounding costs the small network: nbs/09a_recipe.ipynb
-    small = [("lite-all", ["train", "--config", lite, "--out", out / "lite", *teachers]),
+    small = [("lite-all", ["train", "--config", lite, "--out", out / "lite", *(o for s in SEEDS for o in ("--teacher", models / f"{s}"))]),
              ("lite", ["export", out / "lite", "--out", assets / "lite", "--name", "lite", *exact])]
     small_folds = [[(f"lite-fold-{f}", ["train", "--config", lite, "--out", out / f"lite-{f}", "--set", f"fold={f}", "--teacher", kept / f"teacher-{f}"]),
                     (f"lite-answers-{f}", ["judge", out / f"lite-{f}", "--out", kept / f"lite-{f}.npz", *exact])] for f in FOLDS]
-    calibrated = [("calibrate-taught", ["calibrate", models / "taught", *answers("taught"), "--out-of-fold", into / "benchmarks/taught/out_of_fold.npz"]),
-                  ("calibrate-lite", ["calibrate", assets / "lite", *answers("lite"), "--out-of-fold", into / "benchmarks/lite/out_of_fold.npz"])]
-    return [seeds + folds, [default, taught, *taught_folds, small, *small_folds], [calibrated]]
+    calibrated = [("calibrate-lite", ["calibrate", assets / "lite", *answers("lite"), "--out-of-fold", into / "benchmarks/lite/out_of_fold.npz"])]
+    return [seeds + folds, [default, small, *small_folds], [calibrated]]
 
 def option(command, name):
     "All values of an option."

@@ -163,7 +163,7 @@ def test_the_recipe_is_made_of_commands_that_there_are(tmp_path):
     recipe = importlib.util.module_from_spec(spec); spec.loader.exec_module(recipe)
     out, into = tmp_path / "out", tmp_path / "into"
     made, names = {str(out / "default.json"), str(out / "lite.json")}, []
-    kept = {str(into / f"benchmarks/{name}/out_of_fold.npz") for name in ("recipe", "taught", "lite")} | {str(into / f"benchmarks/{name}/known_scores.csv") for name in ("recipe", "taught")}
+    kept = {str(into / f"benchmarks/{name}/out_of_fold.npz") for name in ("recipe", "lite")} | {str(into / "benchmarks/recipe/known_scores.csv")}
     for phase in recipe.plan(out, into):
         after = set()
         for chain in phase:                                                                    # none waits for another of its phase
@@ -204,7 +204,7 @@ def test_scoring_is_made_of_commands_that_there_are(tmp_path, capsys, monkeypatc
     score = importlib.util.module_from_spec(spec); spec.loader.exec_module(score)
     commands = [c for *_, c in score.plan(tmp_path) if c]
     for verb, *args in commands: get_command(app).commands[verb].make_context(verb, [str(a) for a in args])
-    assert sum("--record" in c for c in commands) == 8                                          # five seeds, the ensemble, taught, lite
+    assert sum("--record" in c for c in commands) == 7                                          # five seeds, the ensemble, lite
     cards = [dict(name=f"seed-{s}", model=dict(sha256=f"{s}"), training=dict(config=dict(seed=s)), metrics=dict(test=dict(errors=10 + s, accuracy=1 - s / 1000))) for s in score.SEEDS]
     assert len({scored_as(c)["model_sha256"] for c in [*cards, dict(name="both", members=cards[:2])]}) == 6
     for s, c in zip(score.SEEDS, cards): (f := tmp_path / f"benchmarks/models/{s}").mkdir(parents=True); (f / "card.json").write_text(json.dumps(c))
@@ -214,13 +214,11 @@ def test_scoring_is_made_of_commands_that_there_are(tmp_path, capsys, monkeypatc
     score.main()
     said = capsys.readouterr().out
     with monkeypatch.context() as m, pytest.raises(SystemExit, match="no models of seed 1, 2"): m.setattr("sys.argv", ["score.py", "--into", str(tmp_path / "nowhere")]); score.main()
-    assert said.count("there already") == 5 and "spread: goes on" in said and "ensemble: gtsrb evaluate" in said and "lite: not there" in said and "\ntaught: not there" in said
-    assert "`taught` is not there" in score.release(tmp_path)
-    taught = cards[0] | dict(name="taught", model=dict(sha256="taught")); (f := tmp_path / "benchmarks/models/taught").mkdir(); (f / "card.json").write_text(json.dumps(taught))
-    for name in ("taught", "default"): (f := tmp_path / f"benchmarks/{name}").mkdir(); (f / "class_accuracy.csv").write_text(name); (f / "probabilities.npz").write_text(name)
-    assert "`taught`, 99.90%" in score.release(tmp_path) and (tmp_path / "benchmarks/default/class_accuracy.csv").read_text() == "taught"
-    shipped = json.loads((tmp_path / "gtsrb/assets/default/card.json").read_text()); assert (shipped["name"], shipped["model"]) == ("default", taught["model"])
-    (tmp_path / "benchmarks/models/taught/card.json").write_text(json.dumps(taught | dict(model=dict(sha256="other"), metrics=dict(test=dict(accuracy=0.9946)))))
+    assert said.count("there already") == 5 and "spread: goes on" in said and "ensemble: gtsrb evaluate" in said and "lite: not there" in said
+    for name in ("recipe", "default"): (f := tmp_path / f"benchmarks/{name}").mkdir(); (f / "class_accuracy.csv").write_text(name); (f / "probabilities.npz").write_text(name)
+    assert "seed 1, 99.90%" in score.release(tmp_path) and (tmp_path / "benchmarks/default/class_accuracy.csv").read_text() == "recipe"
+    shipped = json.loads((tmp_path / "gtsrb/assets/default/card.json").read_text()); assert (shipped["name"], shipped["model"]) == ("default", cards[0]["model"])
+    (tmp_path / "benchmarks/models/1/card.json").write_text(json.dumps(cards[0] | dict(model=dict(sha256="other"), metrics=dict(test=dict(accuracy=0.9946)))))
     assert "99.46%, below the mark" in score.release(tmp_path) and json.loads((tmp_path / "gtsrb/assets/default/card.json").read_text()) == shipped
 
 @pytest.mark.real
