@@ -34,7 +34,7 @@ def plan(out, into):
              ("lite", ["export", out / "lite", "--out", assets / "lite", "--name", "lite", *exact])]
     small_folds = [[(f"lite-fold-{f}", ["train", "--config", lite, "--out", out / f"lite-{f}", "--set", f"fold={f}", "--teacher", kept / f"teacher-{f}"]),
                     (f"lite-answers-{f}", ["judge", out / f"lite-{f}", "--out", kept / f"lite-{f}.npz", *exact])] for f in FOLDS]
-    calibrated = [("calibrate-lite", ["calibrate", assets / "lite", *answers("lite"), "--out-of-fold", into / "benchmarks/lite/out_of_fold.npz"])]
+    calibrated = [("calibrate-lite", ["calibrate", assets / "lite", *answers("lite")])]
     return [seeds + folds, [default, small, *small_folds], [calibrated]]
 
 def option(command, name):

@@ -1,5 +1,5 @@
 """The command `gtsrb`, run as its users run it: a process of its own, exit code, standard output, standard error."""
-import csv, io, json, os, struct, subprocess, sys
+import csv, io, json, os, shutil, struct, subprocess, sys
 from pathlib import Path
 
 import numpy as np, pytest
@@ -163,7 +163,7 @@ def test_the_recipe_is_made_of_commands_that_there_are(tmp_path):
     recipe = importlib.util.module_from_spec(spec); spec.loader.exec_module(recipe)
     out, into = tmp_path / "out", tmp_path / "into"
     made, names = {str(out / "default.json"), str(out / "lite.json")}, []
-    kept = {str(into / f"benchmarks/{name}/out_of_fold.npz") for name in ("recipe", "lite")} | {str(into / "benchmarks/recipe/known_scores.csv")}
+    kept = {str(into / f"benchmarks/recipe/{name}") for name in ("out_of_fold.npz", "known_scores.csv")}
     for phase in recipe.plan(out, into):
         after = set()
         for chain in phase:                                                                    # none waits for another of its phase
@@ -211,6 +211,9 @@ def test_scoring_is_made_of_commands_that_there_are(tmp_path, capsys, monkeypatc
     monkeypatch.setattr("sys.argv", ["score.py", "--into", str(tmp_path), "--dry-run"])
     with pytest.raises(SystemExit, match="not calibrated yet: benchmarks/models/1, "): score.main()      # scores would be those of another temperature
     for s, c in zip(score.SEEDS, cards): (tmp_path / f"benchmarks/models/{s}/card.json").write_text(json.dumps(c | dict(temperature=0.7, known=dict(threshold=5.0))))
+    (f := tmp_path / "gtsrb/assets/lite").mkdir(parents=True); (f / "card.json").write_text(json.dumps(cards[0] | dict(metrics={})))
+    with pytest.raises(SystemExit, match="not calibrated yet: gtsrb/assets/lite:"): score.main()
+    shutil.rmtree(f)
     score.main()
     said = capsys.readouterr().out
     with monkeypatch.context() as m, pytest.raises(SystemExit, match="no models of seed 1, 2"): m.setattr("sys.argv", ["score.py", "--into", str(tmp_path / "nowhere")]); score.main()
