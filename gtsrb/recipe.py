@@ -59,6 +59,7 @@ _own = lambda **changes: dict(augmentation=dataclasses.replace(BASE.augmentation
 IDEAS = {
     "as it is": {}, "own range": _own(), "all of it": _own(both_ways=True, p_shade=0.3, p_sticker=0.25, bend=0.03), "both ways": _own(both_ways=True),
     "shadows and stickers": _own(p_shade=0.3, p_sticker=0.25), "bends": _own(bend=0.03), "photographs only": _own() | dict(synthetic=0, negatives=0.0), "milder": dict(augmentation=dataclasses.replace(FIRST.augmentation, adapt=True)),
+    "variety": dict(variants=True, synthetic=8600, augmentation=dataclasses.replace(BASE.augmentation, p_shade=0.15, p_sticker=0.15)),
     "squeeze and excite": _own() | dict(options=BASE.options | dict(squeeze=8)), "blur before strides": _own() | dict(options=BASE.options | dict(antialias=True))}
 THRICE = dict(seeds=(1, 2, 3), folds=(1, 0, 4), judge=judge_hard)
 

@@ -106,6 +106,8 @@ class TrainConfig:
     policy: str = "auto"               # Keras dtype policy; auto: what pays on this device
     small_epochs: int = 15             # first epochs, at smaller pictures, which are faster
     small_size: int = 32               # their side, px
+    mild_epochs: int = 0               # last epochs, whose pictures are varied less
+    mild: float = 0.4                  # how strongly in those, as for `Augmentation.scaled`
     synthetic: int = 2580              # drawn signs (`gtsrb.signs`) added to the training images; 43 or more, or none
     variants: bool = False             # are the drawn signs of many makers (`gtsrb.signs.draw_variant`)?
     negatives: float = 0.03            # share of each batch that is no sign (`gtsrb.negatives`) and is to be answered with every class alike, 0 to 0.5
@@ -123,7 +125,7 @@ class TrainConfig:
             split=self.split in SPLITS, architecture=self.architecture in ARCHITECTURES, optimizer=self.optimizer in OPTIMIZERS, schedule=self.schedule in SCHEDULES,
             teacher=isinstance(self.teacher, tuple) and all(isinstance(h, str) for h in self.teacher), synthetic=self.synthetic == 0 or whole(self.synthetic, NUM_CLASSES), variants=isinstance(self.variants, bool),
             teacher_weight=number(self.teacher_weight) and self.teacher_weight <= 1, teacher_temperature=number(self.teacher_temperature) and self.teacher_temperature > 0,
-            small_epochs=whole(self.small_epochs, 0), small_size=whole(self.small_size, 8), ema=number(self.ema) and self.ema < 1, negatives=number(self.negatives) and self.negatives <= 0.5, **{n: number(getattr(self, n)) for n in
+            small_epochs=whole(self.small_epochs, 0), mild_epochs=whole(self.mild_epochs, 0) and self.mild_epochs <= self.epochs, mild=number(self.mild), small_size=whole(self.small_size, 8), ema=number(self.ema) and self.ema < 1, negatives=number(self.negatives) and self.negatives <= 0.5, **{n: number(getattr(self, n)) for n in
                 ("learning_rate", "warmup_epochs", "momentum", "weight_decay", "label_smoothing", "balance")})
         if bad := [n for n, ok in good.items() if not ok]: raise ValueError(f"{bad[0]} cannot be {getattr(self, bad[0])!r}")
         if self.small_epochs >= self.epochs: raise ValueError(f"small_epochs cannot be {self.small_epochs}: of {self.epochs} epochs the last ones see pictures at full size")
@@ -164,6 +166,7 @@ class SignSequence(keras.utils.PyDataset):
         self.squares, self.labels, self.config, self.epoch, self.teacher = squares, np.asarray(labels), config, 0, teacher
         weight = np.bincount(self.labels, minlength=NUM_CLASSES)[self.labels].astype(float) ** -config.balance
         self.cumulative = np.cumsum(weight) / weight.sum()
+        self.mild = config.augmentation and config.augmentation.scaled(config.mild)
 
     def __len__(self): return max(len(self.squares) // self.config.batch_size, 1)
 
@@ -176,8 +179,9 @@ class SignSequence(keras.utils.PyDataset):
         else: chosen = np.minimum(np.searchsorted(self.cumulative, rng.random(b)), len(self.labels) - 1)
         images, labels = self.squares[chosen], self.labels[chosen].copy()
         if self.no_signs: labels[:self.no_signs], images[:self.no_signs] = -1, self.others[rng.integers(len(self.others), size=min(self.no_signs, len(images)))]
-        if self.config.augmentation is not None:
-            for k, c in enumerate(labels): images[k], labels[k] = augment(images[k], int(c), rng, self.config.augmentation) if c >= 0 else (vary(images[k], rng, self.config.augmentation), c)
+        aug = self.mild if self.epoch >= self.config.epochs - self.config.mild_epochs else self.config.augmentation
+        if aug is not None:
+            for k, c in enumerate(labels): images[k], labels[k] = augment(images[k], int(c), rng, aug) if c >= 0 else (vary(images[k], rng, aug), c)
         return images, labels
 
     def _shuffled(self):
