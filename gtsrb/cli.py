@@ -511,7 +511,7 @@ def merge_rows(
 
 @study_app.command("compare")
 def study_compare(
-    what:Annotated[Comparison, typer.Argument(help="The original project's claims; of these, the one about the architecture, on folds of its own; the first recipe against the best of the committed trials and against the second and the third recipe; what hangs on the length of a run; or ideas one by one.")],
+    what:Annotated[Comparison, typer.Argument(help="The original project's claims; of these, the one about the architecture, on folds of its own; the first recipe against the best of the committed trials and against the three recipes that followed it; what hangs on the length of a run; or ideas one by one.")],
     only:Annotated[list[str]|None, typer.Option(help="A setting to run, if not all; may be repeated.")] = None,
     out:Annotated[Path|None, typer.Option(help="A folder a run; what is finished there is not run again. runs/ and the name of the comparison if not given.")] = None,
     results:Annotated[Path|None, typer.Option(help="Folder of the tables; --out if not given. A run that stands there, from another machine perhaps, is not run again.")] = None,
@@ -519,13 +519,13 @@ def study_compare(
 ):
     "Run settings against each other, two or three seeds each, and write runs.csv, curves.csv and tracks.csv after each run. Start it again to go on."
     import pandas as pd
-    from gtsrb.recipe import BASE, FOUND, FRAME, IDEAS, THIRD, THRICE, TOGETHER, TWICE, judge_hard
+    from gtsrb.recipe import BASE, FOUND, FOURTH, FRAME, IDEAS, THIRD, THRICE, TOGETHER, TWICE, judge_hard
     from gtsrb.study import ARCHITECTURE, CLAIMS, FIRST, UNSEEN, by_track, compare, curves, finalists, summary
     from gtsrb.train import BASELINE
     match what:
         case Comparison.claims: settings, base, how = CLAIMS, BASELINE, dict(keep=(10,))
         case Comparison.architecture: settings, base, how = ARCHITECTURE, BASELINE, dict(folds=UNSEEN)
-        case Comparison.finalists: settings, base, how = finalists(committed_trials()) | dict(together=TOGETHER, third=THIRD), FIRST, dict(folds=UNSEEN, judge=judge_hard)
+        case Comparison.finalists: settings, base, how = finalists(committed_trials()) | dict(together=TOGETHER, third=THIRD, fourth=FOURTH), FIRST, dict(folds=UNSEEN, judge=judge_hard)
         case Comparison.frame: settings, base, how = FRAME, FOUND, TWICE
         case Comparison.ideas: settings, base, how = IDEAS, BASE, THRICE
     if wrong := sorted({*(only or [])} - {*settings}): raise typer.BadParameter(f"--only takes one of {', '.join(settings)}, not {wrong[0]}")
