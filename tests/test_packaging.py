@@ -22,8 +22,9 @@ def run(*command, **kwargs):
 
 def copy_of_checkout(target):
     "The package's files as git would give them, so that nothing left over in the checkout reaches the wheel."
-    skip = shutil.ignore_patterns(".*", "_proc", "_docs", "build", "dist", "*.egg-info", "__pycache__", "runs")
-    return Path(shutil.copytree(ROOT, target, ignore=skip))
+    left_over = shutil.ignore_patterns(".*", "_proc", "_docs", "build", "dist", "*.egg-info", "__pycache__", "runs")
+    environments = lambda folder, names: {n for n in names if (Path(folder) / n / "pyvenv.cfg").exists()}      # whatever they are called: gigabytes
+    return Path(shutil.copytree(ROOT, target, ignore=lambda folder, names: left_over(folder, names) | environments(folder, names)))
 
 
 def environment(folder):
