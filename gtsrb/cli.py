@@ -519,13 +519,13 @@ def study_compare(
 ):
     "Run settings against each other, two or three seeds each, and write runs.csv, curves.csv and tracks.csv after each run. Start it again to go on."
     import pandas as pd
-    from gtsrb.recipe import BASE, FOUND, FOURTH, FRAME, IDEAS, THIRD, THRICE, TOGETHER, TWICE, judge_hard
+    from gtsrb.recipe import BASE, FOUND, FRAME, IDEAS, RECIPES, THRICE, TWICE, judge_hard
     from gtsrb.study import ARCHITECTURE, CLAIMS, FIRST, UNSEEN, by_track, compare, curves, finalists, summary
     from gtsrb.train import BASELINE
     match what:
         case Comparison.claims: settings, base, how = CLAIMS, BASELINE, dict(keep=(10,))
         case Comparison.architecture: settings, base, how = ARCHITECTURE, BASELINE, dict(folds=UNSEEN)
-        case Comparison.finalists: settings, base, how = finalists(committed_trials()) | dict(together=TOGETHER, third=THIRD, fourth=FOURTH), FIRST, dict(folds=UNSEEN, judge=judge_hard)
+        case Comparison.finalists: settings, base, how = finalists(committed_trials()) | RECIPES, FIRST, dict(folds=UNSEEN, judge=judge_hard)
         case Comparison.frame: settings, base, how = FRAME, FOUND, TWICE
         case Comparison.ideas: settings, base, how = IDEAS, BASE, THRICE
     if wrong := sorted({*(only or [])} - {*settings}): raise typer.BadParameter(f"--only takes one of {', '.join(settings)}, not {wrong[0]}")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HARD', 'FOUND', 'FRAME', 'TWICE', 'TOGETHER', 'SECOND', 'BASE', 'VARIETY', 'IDEAS', 'THRICE', 'THIRD', 'FOURTH',
-           'RECIPE', 'LITE', 'judge_hard']
+           'RECIPES', 'RECIPE', 'LITE', 'judge_hard']
 
 # %% ../nbs/09a_recipe.ipynb #9dcdea51
 import dataclasses
@@ -68,6 +68,7 @@ THIRD = TOGETHER | dict(options=FIRST.options | dict(stem=32), augmentation=data
 
 # %% ../nbs/09a_recipe.ipynb #118a8531
 FOURTH = TOGETHER | VARIETY | dict(mild_epochs=8)  # what differs from `FIRST`
+RECIPES = dict(together=TOGETHER, third=THIRD, fourth=FOURTH)    # what `gtsrb study compare finalists` calls them
 
 # %% ../nbs/09a_recipe.ipynb #84b843e6
 RECIPE = SECOND                                    # of the next models, by `benchmarks/recipe.py`
