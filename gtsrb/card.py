@@ -148,7 +148,7 @@ def scorings(
     said = f"This artefact's is number {' and '.join(map(str, mine))}" if mine else "This artefact is not among them"
     return ("The official test images chose no epoch, no threshold, no score and no setting. Three things they did decide: the first model missed the mark of 99.5%, and so another recipe was worked out, on training images alone (`FIRST` in 09_study). "
             "The model after it, `candidate`, no better on the held-out fold but cheaper, was withdrawn when it had been scored. And of the recipe after that (`SECOND` in 09a_recipe) the first of five seeds, which was to ship, stayed below 99.5% as well. "
-            f"Finished models of this project have scored them {len(rows)} times. {said}. Before the project began, runs of the recipe that it started from had scored them four more times; those are not in the table.\n\n"
+            f"Networks of this project have scored them {len(rows)} times, those called `baseline` and `random-split` for what 09_study says of the original's claims alone. {said}. Before the project began, runs of the recipe that it started from had scored them four more times; those are not in the table.\n\n"
             + table(["", "Model", "Seed", "Errors", "Accuracy"], [[i, r["name"], r["seed"], r["errors"], percent(float(r["accuracy"]))] for i, r in enumerate(rows, 1)]))
 
 # %% ../nbs/10a_card.ipynb #6690fa35
