@@ -55,8 +55,9 @@ def open_database(
         try: return RDBStorage(storage, engine, **options)
         except ImportError: raise ValueError(f"no driver for {storage.partition('://')[0]} databases; PostgreSQL's comes with `pip install 'gtsrb[scale]'`") from None
         except (ArgumentError, DBAPIError) as e:
-            at_once = isinstance(e, (IntegrityError, ProgrammingError)) or "already exists" in str(getattr(e, "orig", e))    # SQLite: OperationalError
-            if not at_once or tries == 4: raise ValueError(f"the study's database: {str(getattr(e, 'orig', e)).splitlines()[0]}") from None
+            said = str(getattr(e, "orig", e)).splitlines()[0]
+            raced = isinstance(e, (IntegrityError, ProgrammingError)) or "already exists" in said        # which SQLite says in an OperationalError
+            if not raced or tries == 4: raise ValueError(f"the study's database: {said}") from None
         time.sleep(tries / 2)                                                     # two workers created its tables at the same time
 
 def open_study(
